@@ -1,0 +1,148 @@
+"""What the layers ask of each other, as Protocols of at most five methods. Fakes pass the same tests as the real."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from strangler_proxy.core.epoch import Ownership
+from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.table import RoutingTable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """One proxy process's report. It is live while younger than 3 s by the control database's clock.
+
+    `revision` is the one served now. `unsafe_in_flight`: unsafe requests of a held flag, by flag key, that were sent on
+    before the hold and have not ended. `refused_table`: why a newer table was not taken, empty if none was refused.
+    """
+
+    proxy_id: str
+    revision: int
+    unsafe_in_flight: Mapping[str, int] = field(default_factory=dict)
+    holding: Mapping[str, int] = field(default_factory=dict)
+    refused_table: str = ""
+    address: str = ""
+    started_at: dt.datetime | None = None
+    seen_at: dt.datetime | None = None
+
+
+class TableSource(Protocol):
+    """Where a proxy gets its table from. Every call has a time-out of its own and raises StoreUnavailable."""
+
+    async def load(self) -> RoutingTable:
+        """The current table. Raises DeclarationError when the rows do not compile."""
+        ...
+
+    async def revision(self) -> int:
+        """The current revision, cheaply."""
+        ...
+
+    def changes(self) -> AsyncIterator[int]:
+        """Yields a revision after each NOTIFY; ends with StoreUnavailable when the connection is lost."""
+        ...
+
+    async def beat(self, heartbeat: Heartbeat) -> dt.datetime:
+        """Store a heartbeat; returns the control database's clock (UTC)."""
+        ...
+
+    async def leave(self, proxy_id: str) -> None:
+        """Take a proxy out at once: it drains and will not acknowledge any more."""
+        ...
+
+
+class FlagBoard(Protocol):
+    """What a cutover does to the flag table. Every change is one transaction with audit entry and NOTIFY."""
+
+    async def flag(self, key: str) -> tuple[Flag, int]:
+        """The flag and the current revision. Raises UnknownName."""
+        ...
+
+    async def hold(self, key: str, cutover_id: str, deadline_at: dt.datetime, *, by: str) -> int:
+        """Ask all proxies to hold unsafe requests of the flag; the new revision."""
+        ...
+
+    async def release(
+        self, key: str, ownership: Ownership, *, stage: str | None, weight: int | None, by: str, reason: str
+    ) -> int:
+        """End a hold with the ownership that now holds (and the stage, after a cutover); the new revision.
+
+        Idempotent; an older epoch than the row's never wins.
+        """
+        ...
+
+    async def replicated(self, key: str, through: dt.datetime) -> None:
+        """Note how far the copy is complete. Not a revision; proxies see it with their heartbeat or next poll."""
+        ...
+
+    async def live_proxies(self) -> Sequence[Heartbeat]:
+        """Heartbeats younger than 3 s."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A piece of work that the control plane asked a worker for.
+
+    `kind`: `sync_start`, `sync_stop` or `cutover`. `args` holds strings only. `status`: `queued`, `running`, `done`,
+    `refused`, `aborted` or `failed`.
+    """
+
+    id: int
+    kind: str
+    flag: str
+    args: Mapping[str, str]
+    by: str
+    reason: str
+    status: str = "queued"
+    detail: str = ""
+    steps: Sequence[Mapping[str, str]] = ()
+    requested_at: dt.datetime | None = None
+    finished_at: dt.datetime | None = None
+
+
+class OperationQueue(Protocol):
+    """Work for workers, claimed under a lease that must be renewed every few seconds (lease 10 s)."""
+
+    async def claim(self, worker_id: str) -> Operation | None:
+        """The oldest queued operation, or a running one whose lease is over; None if there is nothing."""
+        ...
+
+    async def renew(self, operation_id: int, worker_id: str) -> bool:
+        """Extend the lease; False when it was lost."""
+        ...
+
+    async def step(self, operation_id: int, worker_id: str, name: str, detail: str) -> None:
+        """Append one step (with the database's clock) for the person who watches."""
+        ...
+
+    async def finish(self, operation_id: int, worker_id: str, status: str, detail: str) -> None:
+        """End it with `done`, `refused`, `aborted` or `failed`. Idempotent."""
+        ...
+
+
+class SyncBoard(Protocol):
+    """What workers publish about streams, for `strangler sync status` and the gates."""
+
+    async def wanted(self) -> Sequence[str]:
+        """Flags whose stream should run."""
+        ...
+
+    async def want(self, flag: str, running: bool) -> None:
+        """Start or stop a flag's stream for good (survives restarts)."""
+        ...
+
+    async def publish(self, flag: str, status: Mapping[str, object]) -> None:
+        """Replace the published status of a stream (JSON values)."""
+        ...
+
+    async def status(self, flag: str) -> tuple[Mapping[str, object], dt.datetime] | None:
+        """The last published status and its time, None if never."""
+        ...
+
+    async def lease(self, name: str, worker_id: str, seconds: float) -> bool:
+        """Take or renew a named lease; False while another worker holds it."""
+        ...

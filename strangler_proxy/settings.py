@@ -1,0 +1,141 @@
+"""Settings of each process, from `STRANGLER_*` environment variables. Bad values stop the start, all listed at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from strangler_proxy.core.errors import DeclarationError
+
+DATA_URL_PREFIX = "STRANGLER_DATA_URL__"
+
+_S = TypeVar("_S", bound=BaseSettings)
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="STRANGLER_", frozen=True, extra="ignore")
+
+
+class SigningSettings(_Settings):
+    """The secret that signs cookies, overrides and the table file; the same for all proxies."""
+
+    signing_secret: SecretStr | None = Field(None, description="Secret of at least 16 characters.")
+    signing_secret_file: Path | None = Field(None, description="File that holds the secret.")
+
+    def secret(self) -> bytes | None:
+        """The secret as bytes, None where none is configured."""
+        if self.signing_secret is not None:
+            return self.signing_secret.get_secret_value().encode()
+        if self.signing_secret_file is not None:
+            return self.signing_secret_file.read_bytes().strip()
+        return None
+
+
+class ServeSettings(SigningSettings):
+    """`strangler serve`."""
+
+    listen: str = Field("127.0.0.1:8000", description="HOST:PORT or :PORT that clients connect to.")
+    admin_listen: str = Field("", description="HOST:PORT of health and metrics; empty: none.")
+    database_url: str = Field("", description="Control database; empty: no flag table, `upstream` gets everything.")
+    upstream: str = Field("", description="URL of the default cluster when there is no table yet, or no database.")
+    state_dir: Path = Field(Path("var/proxy"), description="Table file, kill files, read-your-writes map.")
+    proxy_id: str = Field("", description="Name of this process in the table of proxies; default HOST-PID.")
+    trusted_proxies: str = Field("", description="Comma-separated CIDRs whose X-Forwarded-* are appended to.")
+    connect_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds to connect to an upstream.")
+    first_byte_timeout_s: float = Field(30.0, gt=0, le=3600, description="Seconds until the head of an answer.")
+    idle_timeout_s: float = Field(60.0, gt=0, le=3600, description="Seconds without a byte, either side.")
+    total_timeout_s: float = Field(300.0, gt=0, le=86400, description="Seconds for a whole request.")
+    header_timeout_s: float = Field(10.0, gt=0, le=600, description="Seconds for a request's head to arrive.")
+    max_header_bytes: int = Field(65_536, ge=1024, description="Bytes of a request's head; more is 431.")
+    max_body_bytes: int = Field(1 << 30, ge=0, description="Bytes of a request's body; more is 413.")
+    hold_limit: int = Field(1000, ge=0, description="Requests held at once per flag during a cutover.")
+    hold_timeout_s: float = Field(5.0, gt=0, le=60, description="Seconds a request is held at most.")
+    replay_body_bytes: int = Field(262_144, ge=0, description="Body kept for one replay after a fenced answer.")
+    replay_total_bytes: int = Field(67_108_864, ge=0, description="Bound on all kept bodies together.")
+    drain_s: float = Field(30.0, ge=0, description="Seconds for requests in flight when the process leaves.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
+
+    @property
+    def name(self) -> str:
+        """This process in the table of proxies."""
+        return self.proxy_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
+class ControlSettings(_Settings):
+    """`strangler control`."""
+
+    control_listen: str = Field("127.0.0.1:8010", description="HOST:PORT of the control plane's API.")
+    database_url: str = Field(description="Control database.")
+    plans_dir: Path = Field(Path("migrations_plan"), description="Folder of the capability files.")
+    control_token: SecretStr | None = Field(None, description="Token that callers must send.")
+    control_token_file: Path | None = Field(None, description="File that holds the token.")
+    acknowledge_timeout_s: float = Field(10.0, gt=0, le=300, description="How long a flip waits for live proxies.")
+
+
+class ClientSettings(_Settings):
+    """Verbs of the CLI that talk to the control plane."""
+
+    control_url: str = Field("http://127.0.0.1:8010", description="Address of the control plane.")
+    control_token: SecretStr | None = Field(None, description="Token to send.")
+    control_token_file: Path | None = Field(None, description="File that holds the token.")
+    control_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds for one call.")
+
+
+class WorkerSettings(_Settings):
+    """`strangler worker`."""
+
+    database_url: str = Field(description="Control database.")
+    worker_id: str = Field("", description="Name of this worker; default HOST-PID.")
+    worker_listen: str = Field("", description="HOST:PORT of health and metrics; empty: none.")
+    cutover_deadline_s: float = Field(3.0, gt=0, le=30, description="From the first hold to the decision.")
+    batch_target_ms: int = Field(100, ge=10, le=10_000, description="Duration that catch-up batches adapt to.")
+
+    @property
+    def name(self) -> str:
+        """This worker in leases and audit entries."""
+        return self.worker_id or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def data_urls() -> dict[str, str]:
+    """Connection strings of the data databases by lower-case name, from `STRANGLER_DATA_URL__NAME`."""
+    return {
+        key.removeprefix(DATA_URL_PREFIX).lower(): value
+        for key, value in os.environ.items()
+        if key.startswith(DATA_URL_PREFIX) and value
+    }
+
+
+def load(kind: type[_S], **overrides: object) -> _S:
+    """Settings of one process; options of the command win over the environment.
+
+    Raises DeclarationError with every bad value at once.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return kind(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        prefix = kind.model_config.get("env_prefix", "")
+        raise DeclarationError(
+            [
+                f"{prefix}{str(problem['loc'][0]).upper()}: {problem['msg']} (got {problem.get('input')!r})"
+                if problem["type"] != "missing"
+                else f"{prefix}{str(problem['loc'][0]).upper()} is not set"
+                for problem in error.errors()
+            ]
+        ) from None
+
+
+__all__ = [
+    "ClientSettings",
+    "ControlSettings",
+    "ServeSettings",
+    "SigningSettings",
+    "WorkerSettings",
+    "data_urls",
+    "load",
+]
