@@ -72,7 +72,14 @@ class Shopper:
             await asyncio.sleep(self._rng.uniform(0.05, 0.25))
 
     async def call(
-        self, name: str, method: str, path: str, expect: tuple[int, ...] = (200,), *, signed: bool = True, **kwargs: object
+        self,
+        name: str,
+        method: str,
+        path: str,
+        expect: tuple[int, ...] = (200,),
+        *,
+        signed: bool = True,
+        **kwargs: object,
     ) -> httpx.Response | None:
         headers = dict(kwargs.pop("headers", None) or {})  # type: ignore[call-overload]
         if signed and self._token:
@@ -99,9 +106,7 @@ class Shopper:
         if await self.call("register", "POST", "/api/auth/register", (201,), json=body) is None:
             return
         self._sheet.registered.add(email)
-        answer = await self.call(
-            "sign in", "POST", "/api/auth/token", json={"email": email, "password": PASSWORD}
-        )
+        answer = await self.call("sign in", "POST", "/api/auth/token", json={"email": email, "password": PASSWORD})
         if answer is not None:
             self._token, self._refresh = answer.json()["access_token"], answer.json()["refresh_token"]
             await self.call("me", "GET", "/api/auth/me")
@@ -191,7 +196,10 @@ class Shopper:
             (302, 303),
             signed=False,
             data={**form, "csrfmiddlewaretoken": token.group(1)},
-            headers={"Referer": str(self._client.base_url.join(path)), "Origin": str(self._client.base_url).rstrip("/")},
+            headers={
+                "Referer": str(self._client.base_url.join(path)),
+                "Origin": str(self._client.base_url).rstrip("/"),
+            },
         )
 
     def _key(self) -> dict[str, str]:
