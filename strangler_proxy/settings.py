@@ -57,7 +57,9 @@ class ServeSettings(SigningSettings):
     hold_timeout_s: float = Field(5.0, gt=0, le=60, description="Seconds a request is held at most.")
     replay_body_bytes: int = Field(262_144, ge=0, description="Body kept for one replay after a fenced answer.")
     replay_total_bytes: int = Field(67_108_864, ge=0, description="Bound on all kept bodies together.")
+    drain_notice_s: float = Field(0.0, ge=0, description="Seconds that /readyz fails before the listener closes.")
     drain_s: float = Field(30.0, ge=0, description="Seconds for requests in flight when the process leaves.")
+    access_log: float = Field(1.0, ge=0, le=1, description="Share of requests that get their line in the log.")
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
 
     @property
@@ -71,10 +73,10 @@ class ControlSettings(_Settings):
 
     control_listen: str = Field("127.0.0.1:8010", description="HOST:PORT of the control plane's API.")
     database_url: str = Field(description="Control database.")
-    plans_dir: Path = Field(Path("migrations_plan"), description="Folder of the capability files.")
-    control_token: SecretStr | None = Field(None, description="Token that callers must send.")
+    control_token: SecretStr | None = Field(None, description="Token that callers must send; 16 characters or more.")
     control_token_file: Path | None = Field(None, description="File that holds the token.")
-    acknowledge_timeout_s: float = Field(10.0, gt=0, le=300, description="How long a flip waits for live proxies.")
+    viewer_token: SecretStr | None = Field(None, description="A second token, which may look and change nothing.")
+    viewer_token_file: Path | None = Field(None, description="File that holds the second token.")
 
 
 class ClientSettings(_Settings):
@@ -84,6 +86,8 @@ class ClientSettings(_Settings):
     control_token: SecretStr | None = Field(None, description="Token to send.")
     control_token_file: Path | None = Field(None, description="File that holds the token.")
     control_timeout_s: float = Field(10.0, gt=0, le=300, description="Seconds for one call.")
+    acknowledge_timeout_s: float = Field(10.0, gt=0, le=300, description="How long a flip waits for live proxies.")
+    plans_dir: Path = Field(Path("migrations_plan"), description="Folder of the capability files that apply reads.")
 
 
 class WorkerSettings(_Settings):

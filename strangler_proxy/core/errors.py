@@ -4,12 +4,14 @@
     |- DeclarationError          a file or row says something impossible (carries every problem found)
     |- FlipRefused               the verb may not do that now; `next_command` says what to do
     |  |- UnknownName            no such flag, route, cluster or stage
+    |  |- BadWeight              a weight outside 0..10000, or for a stage that has none
     |  |- StageSkipped           forward moves go one stage at a time
     |  |- GateRefused            a condition is not met (exit code 3)
     |  `- RevisionMoved          somebody else changed it first (exit code 4)
     |- StoreUnavailable          the control database does not answer
     |- ControlUnreachable        the control plane does not answer (exit code 6)
     |- NotAcknowledged           the change stands, a live proxy has not taken it (exit code 5)
+    |- MalformedFields          a message's fields could be read in two ways
     `- MalformedTarget           a request target that an intermediary must refuse (status inside)
 
 Messages say what failed, the value, and what to do.
@@ -54,6 +56,12 @@ class UnknownName(FlipRefused):
     exit_code = 2
 
 
+class BadWeight(FlipRefused):
+    """A weight outside 0 % .. 100 %, or one for a stage that has none."""
+
+    exit_code = 2
+
+
 class StageSkipped(FlipRefused):
     """A move that leaves out a stage, or leaves `retired`."""
 
@@ -86,6 +94,10 @@ class NotAcknowledged(StranglerError):
     """The change stands, but a live proxy has not acknowledged it in time."""
 
     exit_code = 5
+
+
+class MalformedFields(StranglerError):
+    """Fields of a request or an answer that could be read in two ways."""
 
 
 class MalformedTarget(StranglerError):

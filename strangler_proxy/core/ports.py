@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.manifest import Manifest
+from strangler_proxy.core.stage import Stage
 from strangler_proxy.core.table import RoutingTable
 
 
@@ -30,6 +33,19 @@ class Heartbeat:
     seen_at: dt.datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """What the control database answers to a heartbeat.
+
+    `clock` is its time (UTC), `revision` the current one, `replicated_through` by flag key how far the copy of the side
+    that is not the owner is complete (flags without a stream are absent).
+    """
+
+    clock: dt.datetime
+    revision: int
+    replicated_through: Mapping[str, dt.datetime] = field(default_factory=dict)
+
+
 class TableSource(Protocol):
     """Where a proxy gets its table from. Every call has a time-out of its own and raises StoreUnavailable."""
 
@@ -41,12 +57,12 @@ class TableSource(Protocol):
         """The current revision, cheaply."""
         ...
 
-    def changes(self) -> AsyncIterator[int]:
+    def changes(self) -> AsyncGenerator[int, None]:
         """Yields a revision after each NOTIFY; ends with StoreUnavailable when the connection is lost."""
         ...
 
-    async def beat(self, heartbeat: Heartbeat) -> dt.datetime:
-        """Store a heartbeat; returns the control database's clock (UTC)."""
+    async def beat(self, heartbeat: Heartbeat) -> Pulse:
+        """Store a heartbeat; returns what every proxy has to know each second."""
         ...
 
     async def leave(self, proxy_id: str) -> None:
@@ -145,4 +161,96 @@ class SyncBoard(Protocol):
 
     async def lease(self, name: str, worker_id: str, seconds: float) -> bool:
         """Take or renew a named lease; False while another worker holds it."""
+        ...
+
+
+class Manifests(Protocol):
+    """Ownership manifests of the applied capabilities."""
+
+    async def manifest(self, flag: str) -> Manifest:
+        """The manifest of a flag that owns data. Raises UnknownName."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """Who changed what, when, why, from what to what. `hash` chains over `previous_hash` and every other field."""
+
+    id: int
+    at: dt.datetime
+    actor: str
+    verb: str
+    subject: str
+    reason: str
+    before: Mapping[str, object]
+    after: Mapping[str, object]
+    revision: int
+    previous_hash: str
+    hash: str
+
+
+class Switchboard(Protocol):
+    """Changes that people ask for: each one transaction (compare-and-set, rows, audit entry, NOTIFY).
+
+    `expected_revision` None means: whatever it is now. Otherwise RevisionMoved where it is another one. All return the
+    new revision and raise StoreUnavailable when the database is away.
+    """
+
+    async def apply(
+        self,
+        capabilities: Sequence[Capability],
+        *,
+        default_cluster: str | None,
+        by: str,
+        reason: str,
+        expected_revision: int | None,
+    ) -> int:
+        """Write the declarations (a cluster's or route's old rows are replaced); new flags start at `monolith`.
+
+        The whole table is compiled first: DeclarationError, and nothing written, where it does not. Unchanged
+        declarations are no change: the current revision comes back.
+        """
+        ...
+
+    async def set_stage(
+        self, key: str, *, stage: Stage, weight: int, by: str, reason: str, expected_revision: int | None
+    ) -> int:
+        """Change stage and weight, routing only. Raises UnknownName, RevisionMoved, GateRefused (a cutover holds)."""
+        ...
+
+    async def request(self, kind: str, flag: str, args: Mapping[str, str], *, by: str, reason: str) -> Operation:
+        """Ask workers for an operation. Raises UnknownName, GateRefused (one of this kind is open already)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditVerdict:
+    """What checking the chain found; `broken_at` is the id of the first entry that does not fit, None if all do."""
+
+    entries: int
+    broken_at: int | None
+    problem: str = ""
+
+
+class Records(Protocol):
+    """What people ask to see."""
+
+    async def table(self) -> RoutingTable:
+        """The current table, as proxies load it."""
+        ...
+
+    async def history(self, subject: str | None, limit: int) -> Sequence[AuditEntry]:
+        """Audit entries, newest first, of one flag or of all."""
+        ...
+
+    async def proxies(self) -> Sequence[Heartbeat]:
+        """All proxies that reported within the last hour, those that are not live any more included."""
+        ...
+
+    async def operations(self, flag: str | None, limit: int) -> Sequence[Operation]:
+        """Operations with their steps, newest first."""
+        ...
+
+    async def verify_audit(self) -> AuditVerdict:
+        """Walk the chain from its first entry to the head that the state row names."""
         ...

@@ -1,0 +1,110 @@
+"""Fixtures of every tier, and the last line of a run: what was not run because a part is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RABBITMQ_URL, EmbeddedPostgres, EmbeddedValkey, create_database, drop_database
+
+_NOT_RUN = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """One server for the session, tuned for tests: nothing in them survives a crash of the machine."""
+    settings = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off", "max_connections": "300"}
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data", settings=settings).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_database(postgres: EmbeddedPostgres) -> Iterator[Callable[[str], str]]:
+    """Make fresh empty databases; all are dropped afterwards."""
+    made: list[str] = []
+
+    def make(hint: str = "test") -> str:
+        made.append(create_database(postgres, hint))
+        return made[-1]
+
+    yield make
+    for url in made:
+        drop_database(postgres, url)
+
+
+@pytest.fixture
+def database(make_database: Callable[[str], str]) -> str:
+    """URL of a fresh empty database, as superuser."""
+    return make_database("test")
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedValkey]:
+    """One server for the session."""
+    server = EmbeddedValkey(tmp_path_factory.mktemp("valkey")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["valkey", pytest.param("rabbitmq", marks=pytest.mark.rabbitmq)])
+def broker_url(request: pytest.FixtureRequest) -> str:
+    """Both kinds of broker, one after the other."""
+    if request.param == "rabbitmq":
+        return os.environ[RABBITMQ_URL]
+    server: EmbeddedValkey = request.getfixturevalue("valkey")
+    return server.url()
+
+
+def chromium() -> str | None:
+    """Path of a Chromium, None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def _missing(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("rabbitmq") and not os.environ.get(RABBITMQ_URL):
+        return "RabbitMQ"
+    if item.get_closest_marker("chromium") and chromium() is None:
+        return "Chromium"
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take out what cannot run here, and order the tiers from quick to slow."""
+    tiers = ["unit", "model", "architecture", "ports", "integration", "parity", "browser", "acceptance"]
+    left_out = {id(item): part for item in items if (part := _missing(item))}
+    config.stash[_NOT_RUN] = sorted(
+        {f"{item.nodeid.split('[')[0]} ({left_out[id(item)]})" for item in items if id(item) in left_out}
+    )
+    items[:] = [item for item in items if id(item) not in left_out]
+
+    def tier(item: pytest.Item) -> int:
+        folder = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+        return tiers.index(folder) if folder in tiers else len(tiers)
+
+    items.sort(key=tier)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI everything has to run."""
+    if session.config.stash.get(_NOT_RUN, []) and os.environ.get("STRANGLER_REQUIRE_ALL") == "1":
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The last line."""
+    not_run = config.stash.get(_NOT_RUN, None)
+    if not_run is None or hasattr(config, "workerinput"):
+        return
+    if not_run:
+        parts = sorted({line.rpartition("(")[2].rstrip(")") for line in not_run})
+        print(
+            f"not run: {len(not_run)} tests need {' and '.join(parts)}: "
+            + ", ".join(line.partition(" (")[0] for line in not_run)
+        )
+    else:
+        print("not run: nothing")
