@@ -1,0 +1,69 @@
+"""Celery: request id and trace context go along with each task, and each run of a task is one log line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery, signals
+
+from strangler_proxy.contrib import observe
+from strangler_proxy.contrib.context import Tokens, bind_headers, end_request, outbound_headers
+
+HEADER = "strangler_context"
+"""Header of the task's message that carries them."""
+
+logger = logging.getLogger("strangler.task")
+
+
+@dataclass(frozen=True)
+class _Run:
+    tokens: Tokens
+    started: float
+
+
+_runs: dict[str, _Run] = {}
+"""Runs under way in this process, by task id: as many as there are threads."""
+
+
+def install(app: Celery) -> None:
+    """Connect to Celery's signals; safe to repeat. They are process-wide: one call serves all apps of the process.
+
+    Where `observe.configure_logging` was called before, Celery leaves logging alone.
+    """
+    signals.before_task_publish.connect(_send_context, weak=False, dispatch_uid="strangler_send_context")
+    signals.task_prerun.connect(_begin, weak=False, dispatch_uid="strangler_begin")
+    signals.task_postrun.connect(_end, weak=False, dispatch_uid="strangler_end")
+    if observe.configured():
+        app.conf.worker_hijack_root_logger = False
+        signals.setup_logging.connect(_leave_logging, weak=False, dispatch_uid="strangler_leave_logging")
+
+
+def _send_context(headers: dict[str, Any] | None = None, **_: Any) -> None:
+    if headers is not None and outbound_headers():
+        headers.setdefault(HEADER, outbound_headers())
+
+
+def _begin(task_id: str = "", task: Any = None, **_: Any) -> None:
+    carried = task.request.get(HEADER) if task is not None else None
+    eager = bool(task is not None and task.request.is_eager)
+    given = outbound_headers() if eager and not carried else carried
+    _runs[task_id] = _Run(bind_headers(given if isinstance(given, dict) else {}), time.perf_counter())
+
+
+def _end(task_id: str = "", task: Any = None, state: str | None = None, **_: Any) -> None:
+    run = _runs.pop(task_id, None)
+    if run is None:
+        return
+    facts: dict[str, Any] = {"task": getattr(task, "name", ""), "task_id": task_id, "state": state or "UNKNOWN"}
+    facts["attempt"] = int(getattr(task.request, "retries", 0) or 0) + 1 if task is not None else 1
+    facts["duration_ms"] = round((time.perf_counter() - run.started) * 1000, 3)
+    level = logging.WARNING if state in ("FAILURE", "RETRY") else logging.INFO
+    logger.log(level, "task.finished", extra=facts)
+    end_request(run.tokens)
+
+
+def _leave_logging(**_: Any) -> None:
+    """That there is a receiver is what keeps Celery from configuring logging."""

@@ -1,0 +1,24 @@
+"""The Django application `strangler_contrib`: puts the recorder on every database connection."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+from django.db import connections
+from django.db.backends.signals import connection_created
+
+
+class StranglerContribConfig(AppConfig):
+    """Named so that it cannot meet an app of yours."""
+
+    name = "strangler_proxy.contrib.django"
+    label = "strangler_contrib"
+    verbose_name = "Strangler toolkit"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Record on connections that exist already, and on each that is made."""
+        from strangler_proxy.contrib.django import recorder
+
+        connection_created.connect(recorder.on_connection_created, dispatch_uid="strangler_recorder")
+        for connection in connections.all(initialized_only=True):
+            recorder.install(connection)

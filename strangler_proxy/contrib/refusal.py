@@ -1,0 +1,53 @@
+"""The two answers that the middleware gives in place of the code's own: fenced (409) and not now (503).
+
+Plain Python 3.9 and standard library only; shared by the Django and the Starlette parts.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from strangler_proxy.contrib.ownership import OwnershipRecord
+from strangler_proxy.contrib.record import FenceRecord
+from strangler_proxy.core.fence import FENCE_HEADER, FENCE_STATUS
+
+PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_S = 1
+
+
+class FencedAfterHeaders(RuntimeError):
+    """A streamed answer met the fence after its headers had left: the connection is broken off, so that nobody takes
+    the half for the whole."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A finished answer: status, problem+json body, headers."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    replay: str = "unknown"
+    """Label of `strangler_fence_met_total`."""
+
+
+def fenced(record: FenceRecord, ownership: OwnershipRecord | None) -> Refusal:
+    """The answer of a request that met the fence; 503 where the ownership record could not be read or is missing."""
+    if ownership is None:
+        return not_now("ownership-unknown", "Who may write here is not known at the moment. Try again.")
+    answer = ownership.fence(record.replay())
+    body = _problem(FENCE_STATUS, "fenced", "Fenced", "Another system owns this data now; the proxy sends this there.")
+    headers = {FENCE_HEADER: answer.encode(), "Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
+    return Refusal(status=FENCE_STATUS, body=body, headers=headers, replay=answer.replay.value)
+
+
+def not_now(code: str, detail: str) -> Refusal:
+    """503 with Retry-After."""
+    headers = {"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store", "Retry-After": str(RETRY_AFTER_S)}
+    return Refusal(status=503, body=_problem(503, code, "Service unavailable", detail), headers=headers)
+
+
+def _problem(status: int, code: str, title: str, detail: str) -> bytes:
+    problem = {"type": f"urn:strangler:problem:{code}", "title": title, "status": status, "code": code}
+    return json.dumps({**problem, "detail": detail}).encode()

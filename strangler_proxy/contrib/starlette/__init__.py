@@ -1,0 +1,1 @@
+"""For a Starlette service: context and fence as pure ASGI middleware, recorded connections, health routes."""
