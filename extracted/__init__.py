@@ -1,0 +1,1 @@
+"""The example's extracted services. Each is a program of its own; none imports another, or the monolith."""

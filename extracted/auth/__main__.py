@@ -1,0 +1,105 @@
+"""`python -m extracted.auth serve | messages | migrate | make-signing-key`: one process each."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import psycopg
+import structlog
+import uvicorn
+
+from extracted.auth.app import SERVICE, create_app
+from extracted.auth.keyring import BadSigningKey
+from extracted.auth.make_signing_key import BadKeyRequest, make_signing_key
+from extracted.auth.migrate import migrate
+from extracted.auth.settings import BadSettings, DatabaseSettings, MessagingSettings, ServeSettings, load_settings
+from strangler_proxy.contrib import messaging
+from strangler_proxy.contrib.observe import configure_logging
+
+EXCHANGE = "shop.events"
+GRACE_S = 10
+"""After SIGTERM no more is accepted, and what is being answered has so long to finish."""
+
+log = structlog.get_logger()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; 0, 1 where it failed, 2 for bad settings or usage."""
+    options = _parser().parse_args(arguments)
+    configure_logging(SERVICE)
+    try:
+        return _run(options)
+    except (BadSettings, BadSigningKey, BadKeyRequest) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except psycopg.Error as error:
+        print(f"the database failed: {str(error).strip().partition(chr(10))[0]}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    match options.command:
+        case "serve":
+            return serve(load_settings(ServeSettings), options.host, options.port)
+        case "messages":
+            return relay(load_settings(MessagingSettings))
+        case "migrate":
+            for name in migrate(load_settings(DatabaseSettings).database_url):
+                print(f"applied {name}")
+            return 0
+        case _:
+            print(*make_signing_key(options.kid, options.dir), sep="\n")
+            return 0
+
+
+def serve(settings: ServeSettings, host: str, port: int) -> int:
+    """The web process, until SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn stops gracefully and then raises the signal again; leaving when asked to is a success.
+        signal.signal(number, lambda *_: None)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=1024,
+        limit_concurrency=1000,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+    return 0
+
+
+def relay(settings: MessagingSettings) -> int:
+    """Publish what the outbox holds, until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    messaging.run_relay(settings.database_url, settings.broker_url, EXCHANGE, stop=stop)
+    log.info("relay.stopped")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m extracted.auth", description="The auth service.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    web = commands.add_parser("serve", help="answer HTTP")
+    web.add_argument("--host", default="127.0.0.1")
+    web.add_argument("--port", type=int, default=8002)
+    commands.add_parser("messages", help="publish the outbox")
+    commands.add_parser("migrate", help="bring the database's schema up to date")
+    key = commands.add_parser("make-signing-key", help="make a key pair for access tokens unless it is there")
+    key.add_argument("--kid", required=True, help="key id, for example auth-1")
+    key.add_argument("--dir", required=True, type=Path, help="folder for KID.pem and KID.pub.pem")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
