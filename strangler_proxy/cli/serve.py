@@ -1,0 +1,113 @@
+"""`strangler serve`: run a proxy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from strangler_proxy.settings import ServeSettings, load
+
+PROXY = "What it serves"
+LIMITS = "Limits and time-outs (default: STRANGLER_..., see docs/reference/settings.md)"
+
+
+def serve(
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", "-l", metavar="HOST:PORT", help="Where clients connect.", rich_help_panel=PROXY),
+    ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream",
+            "-u",
+            metavar="URL",
+            help="Where everything goes that no route matches; all there is without a database.",
+            rich_help_panel=PROXY,
+        ),
+    ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            "--database-url", metavar="URL", help="Control database with the flag table.", rich_help_panel=PROXY
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", help="Processes that share the port.", rich_help_panel=PROXY)
+    ] = None,
+    state_dir: Annotated[
+        Path | None,
+        typer.Option("--state-dir", help="Folder of the table file and the kill files.", rich_help_panel=PROXY),
+    ] = None,
+    admin_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--admin-listen",
+            metavar="HOST:PORT",
+            help="Health and metrics; process K of --workers has port + K.",
+            rich_help_panel=PROXY,
+        ),
+    ] = None,
+    trust: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trust",
+            metavar="CIDR",
+            help="A proxy in front of this one, whose X-Forwarded-* is appended to. May be repeated.",
+            rich_help_panel=PROXY,
+        ),
+    ] = None,
+    connect_timeout: Annotated[
+        float | None,
+        typer.Option("--connect-timeout", help="Seconds to connect to an upstream.", rich_help_panel=LIMITS),
+    ] = None,
+    first_byte_timeout: Annotated[
+        float | None,
+        typer.Option("--first-byte-timeout", help="Seconds until the head of an answer.", rich_help_panel=LIMITS),
+    ] = None,
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option("--idle-timeout", help="Seconds without a byte, either side.", rich_help_panel=LIMITS),
+    ] = None,
+    total_timeout: Annotated[
+        float | None, typer.Option("--total-timeout", help="Seconds for a whole request.", rich_help_panel=LIMITS)
+    ] = None,
+    hold_timeout: Annotated[
+        float | None,
+        typer.Option("--hold-timeout", help="Seconds a request is held during a cutover.", rich_help_panel=LIMITS),
+    ] = None,
+    max_body_bytes: Annotated[
+        int | None, typer.Option("--max-body-bytes", help="Larger requests get 413.", rich_help_panel=LIMITS)
+    ] = None,
+    drain: Annotated[
+        float | None,
+        typer.Option("--drain", help="Seconds for requests in flight after SIGTERM.", rich_help_panel=LIMITS),
+    ] = None,
+) -> None:
+    """Run a proxy until Ctrl-C: in front of one upstream, or by the flag table.
+
+    Example: strangler serve --listen 127.0.0.1:8000 --upstream http://127.0.0.1:8001
+    """
+    from strangler_proxy.serve import run
+
+    run(
+        load(
+            ServeSettings,
+            listen=listen,
+            upstream=upstream,
+            database_url=database_url,
+            workers=workers,
+            state_dir=state_dir,
+            admin_listen=admin_listen,
+            trusted_proxies=",".join(trust) if trust else None,
+            connect_timeout_s=connect_timeout,
+            first_byte_timeout_s=first_byte_timeout,
+            idle_timeout_s=idle_timeout,
+            total_timeout_s=total_timeout,
+            hold_timeout_s=hold_timeout,
+            max_body_bytes=max_body_bytes,
+            drain_s=drain,
+        )
+    )
