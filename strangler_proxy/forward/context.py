@@ -1,0 +1,55 @@
+"""What all requests of one engine share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from strangler_proxy.forward.metrics import ForwardMetrics
+from strangler_proxy.forward.options import Options
+from strangler_proxy.forward.tracing import Identities
+
+if TYPE_CHECKING:
+    from strangler_proxy.forward.downstream import Downstream
+    from strangler_proxy.forward.pool import Pools
+    from strangler_proxy.forward.routing import Router
+    from strangler_proxy.forward.state import ProxyState
+
+
+class Context:
+    """State, options, metrics, pools and router of one engine. `leaving`: it drains, so connections are not kept."""
+
+    __slots__ = (
+        "connections",
+        "identities",
+        "leaving",
+        "loop",
+        "metrics",
+        "options",
+        "pools",
+        "pseudonym",
+        "router",
+        "state",
+        "via_line",
+    )
+
+    def __init__(
+        self,
+        state: ProxyState,
+        options: Options,
+        metrics: ForwardMetrics,
+        pools: Pools,
+        router: Router,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.state = state
+        self.options = options
+        self.metrics = metrics
+        self.pools = pools
+        self.router = router
+        self.loop = loop
+        self.identities = Identities()
+        self.pseudonym = options.pseudonym.encode("ascii")
+        self.via_line = b"Via: 1.1 %b\r\n" % self.pseudonym
+        self.leaving = False
+        self.connections: set[Downstream] = set()

@@ -1,0 +1,397 @@
+"""One request's life: read, decided, perhaps held, sent, answered. Every way out goes through `_finish` once.
+
+Nothing here awaits. Callbacks of the two connections, of the pool, the gate and the sweep drive it, all on the loop's
+thread; `phase` says whose turn it is. Attributes with a default live on the class, so that a request costs few stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from strangler_proxy.core.decision import Decision, Reason, Refusal
+from strangler_proxy.core.errors import MalformedFields, MalformedTarget
+from strangler_proxy.core.fence import Replay
+from strangler_proxy.core.headers import AnswerFields, RequestFields, trailer_lines
+from strangler_proxy.core.stage import Origin
+from strangler_proxy.forward import errors, retry, waiting
+from strangler_proxy.forward.access_log import log_request
+from strangler_proxy.forward.answer import answer_head, informational_head
+from strangler_proxy.forward.edge import Edge
+from strangler_proxy.forward.errors import Problem, problem_answer
+from strangler_proxy.forward.guard import admit
+from strangler_proxy.forward.metrics import CLIENT_LEFT, PROBLEMS
+from strangler_proxy.forward.phase import ANSWERING, CONNECTING, DONE, HELD, NEW, SENT
+from strangler_proxy.forward.replay import KeptBody, meet_fence, read_fence
+from strangler_proxy.forward.routing import SAFE
+from strangler_proxy.forward.runtime import FlagRuntime, Lane, RouteRuntime
+
+if TYPE_CHECKING:
+    from strangler_proxy.forward.context import Context
+    from strangler_proxy.forward.downstream import Downstream
+    from strangler_proxy.forward.pool import EndpointPool
+    from strangler_proxy.forward.upstream import UpstreamConnection
+
+_REFUSALS = {Refusal.KILLED_WITH_MOVED_DATA: errors.KILLED, Refusal.RETIRED: errors.RETIRED}
+
+
+class Exchange:
+    """One request and its answer. `problem`, where set before `begin`, is what it gets without being read further."""
+
+    fields: RequestFields
+    runtime: RouteRuntime
+    generation: RouteRuntime
+    edge: Edge
+    decision: Decision
+    lane: Lane | None = None
+    pool: EndpointPool | None = None
+    upstream: UpstreamConnection | None = None
+    served_by = Origin.MONOLITH
+    phase = NEW
+    problem: Problem | None = None
+    request_id = b""
+    sent_target = b""
+    head = b""
+    chunked = False
+    has_body = False
+    body_complete = True
+    body_complete_read = False
+    body_bytes = 0
+    body_lost = False
+    kept: KeptBody | None = None
+    reused = False
+    retried_stale = False
+    attempts = 0
+    answer_chunked = False
+    status = 0
+    moved = False
+    deadline = 0.0
+    hold_until = 0.0
+    held_at = 0.0
+    held_s = 0.0
+    backoff_s = 0.02
+    timer: asyncio.TimerHandle | None = None
+    counted: FlagRuntime | None = None
+    forced: Origin | None = None
+    replay: Replay | None = None
+    replayed_epoch = 0
+    told_why = False
+    trailers: list[tuple[bytes, bytes]] | None = None
+    early: list[bytes] | None = None
+    fallen_back = False
+
+    def __init__(
+        self,
+        context: Context,
+        downstream: Downstream,
+        method: bytes,
+        target: bytes,
+        raw_fields: list[tuple[bytes, bytes]],
+        version_10: bool,
+        keep_alive: bool,
+    ) -> None:
+        self.context = context
+        self.downstream = downstream
+        self.method = method
+        self.safe = method in SAFE
+        self.target = target
+        self.raw_fields = raw_fields
+        self.version_10 = version_10
+        self.keep_alive = keep_alive
+        self.outgoing: list[bytes] = []
+        self.started = monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method.decode()} {self.phase.value} served_by={self.served_by.value}>"
+
+    def begin(self) -> None:
+        """Read and guard the head, then send the request where it belongs. Nothing was forwarded before this."""
+        if self.problem is not None:
+            self.refuse(self.problem)
+            return
+        try:
+            problem = admit(self)
+        except (MalformedFields, MalformedTarget) as error:
+            self.refuse(errors.MALFORMED, detail=f"The request was refused: {error.message}.")
+            return
+        if problem is not None:
+            self.refuse(problem)
+        else:
+            self.proceed()
+
+    def match(self) -> None:
+        """Find the route in the table that is served now."""
+        state = self.context.state
+        self.generation = state.unmatched
+        self.runtime, self.sent_target = self.context.router.match(
+            self.method, self.target, self.fields, self.raw_fields
+        )
+
+    def proceed(self) -> None:
+        """Decide by the newest table, and act: refuse, hold or send."""
+        if self.generation is not self.context.state.unmatched:
+            self.match()
+        decision = self.context.router.decide(self)
+        if decision.refuse is not None:
+            self.refuse(_REFUSALS[decision.refuse])
+        elif decision.hold:
+            self.forced = None
+            waiting.hold(self)
+        else:
+            if self.forced is not None and self.runtime.compiled is not None:
+                decision = self.runtime.towards(self.forced, Reason.OWNER)
+            self.send(decision)
+
+    # The request's body.
+
+    def feed(self, part: bytes) -> None:
+        """A part of the body arrived."""
+        if self.phase is DONE:
+            return
+        self.moved = True
+        self.body_bytes += len(part)
+        if self.body_bytes > self.context.options.max_body_bytes:
+            self.refuse(errors.BODY_TOO_LARGE)
+        elif self.chunked:
+            self._add(b"%x\r\n%b\r\n" % (len(part), part))
+        else:
+            self._add(part)
+
+    def body_done(self) -> None:
+        """The body has arrived in full, trailers included."""
+        if self.body_complete or self.phase is DONE:
+            return
+        self.body_complete = True
+        if self.chunked:
+            self._add(b"0\r\n%b\r\n" % b"".join(trailer_lines(self.trailers or ())))
+        if self.phase is SENT:
+            self.deadline = monotonic() + self.runtime.timeouts.first_byte_s
+            self.moved = False
+
+    def catch_up(self) -> None:
+        """Take in the body that arrived while this request waited for the ones before it."""
+        early, self.early = self.early, None
+        for part in early or ():
+            self.feed(part)
+        if self.body_complete_read:
+            self.body_done()
+        self.flush()
+
+    def _add(self, part: bytes) -> None:
+        kept = self.kept
+        if kept is not None and not kept.add(part):
+            self._drop_kept()
+        self.outgoing.append(part)
+
+    def flush(self) -> None:
+        """Write to the upstream what has arrived; without one, stop reading once enough waits here."""
+        upstream = self.upstream
+        if upstream is None:
+            if self.body_bytes > self.context.options.replay_body_bytes:
+                self.downstream.pause_body()
+            return
+        outgoing = self.outgoing
+        if outgoing:
+            if self.kept is None and self.body_bytes:
+                self.body_lost = True
+            upstream.transport.write(b"".join(outgoing) if len(outgoing) > 1 else outgoing[0])
+            outgoing.clear()
+
+    def can_resend(self) -> bool:
+        """Is everything that was sent still here, so that it can be sent once more?"""
+        return not self.body_lost
+
+    def pause_body(self) -> None:
+        """The upstream is slower than the client."""
+        self.downstream.pause_body()
+
+    def resume_body(self) -> None:
+        """The upstream takes more."""
+        self.moved = True
+        self.downstream.resume_body()
+
+    # Towards the upstream.
+
+    def send(self, decision: Decision) -> None:
+        """Send it to where a decision leads; `flush` writes it."""
+        context = self.context
+        self.decision = decision
+        self.served_by = decision.serve
+        runtime = self.runtime
+        lane = runtime.lanes.get(id(decision))
+        if lane is None:
+            lane = runtime.lane(decision, context.pools, context.metrics)
+        self.lane = lane
+        if not self.safe and runtime.flag_runtime is not None and self.counted is None:
+            self.counted = runtime.flag_runtime
+            self.counted.unsafe_in_flight += 1
+        pool = self.pool = lane.pool or context.pools.of(decision.cluster)
+        connection = pool.take() if pool.idle else None
+        if connection is not None:
+            self.attach(connection, reused=True)
+        else:
+            self.connect()
+
+    def connect(self) -> None:
+        """Ask the pool for a new connection."""
+        timeouts = self.runtime.timeouts
+        self.phase = CONNECTING
+        self.deadline = monotonic() + timeouts.connect_s + self.context.options.pool_wait_s
+        assert self.pool is not None
+        self.pool.connect(self, timeouts.connect_s)
+
+    def attach(self, connection: UpstreamConnection, *, reused: bool) -> None:
+        """Send the request on this connection; `flush` writes it."""
+        self.upstream = connection
+        self.reused = reused
+        self.phase = SENT
+        self.moved = False
+        self.deadline = (self.started if self.deadline == 0.0 else monotonic()) + self.runtime.timeouts.first_byte_s
+        connection.begin(self, self.method == b"HEAD")
+        head = self.head
+        if self.replay is not None:
+            head = b"%bX-Strangler-Replay: %b\r\n\r\n" % (head[:-2], self.replay.value.encode())
+        if not self.has_body:
+            self.outgoing = [head]
+        else:
+            self.outgoing = [head, *(self.outgoing if self.kept is None else self.kept.parts)]
+            self.downstream.resume_body()
+
+    def connect_failed(self, problem: Problem) -> None:
+        """No connection was to be had."""
+        retry.connect_failed(self, problem)
+
+    def upstream_lost(self, *, heard: bool, malformed: bool) -> None:
+        """The connection broke, or its bytes made no sense, before the answer's end. `heard`: some of it had come."""
+        self.upstream = None
+        retry.upstream_lost(self, heard=heard, malformed=malformed)
+
+    def released(self) -> None:
+        """The hold is over, or the table is newer: ask the owner that it names."""
+        if self.phase is HELD:
+            self.forced = None
+            waiting.go_on(self)
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines; the sweep calls it a few times a second."""
+        waiting.check(self, now)
+
+    # The answer.
+
+    def informed(self, connection: UpstreamConnection, status: int, raw: list[tuple[bytes, bytes]]) -> None:
+        """An interim answer: passed on, but not 100 (we say that ourselves), and not to HTTP/1.0 clients."""
+        if status == 101:
+            self.answer_malformed(connection)
+        elif status != 100 and not self.version_10 and self.phase is SENT:
+            connection.out.append(informational_head(status, raw))
+
+    def answered(self, connection: UpstreamConnection, status: int, answer: AnswerFields, bodiless: bool) -> None:
+        """The head of the answer: one that met the fence goes no further, any other goes to the client."""
+        if answer.coded:
+            self.answer_malformed(connection)
+            return
+        fence = read_fence(status, answer.fence) if answer.fence else None
+        if fence is not None:
+            self.upstream = None
+            connection.detach()
+            self.uncount()
+            meet_fence(self, fence)
+            self.flush()
+            return
+        self.phase = ANSWERING
+        self.status = status
+        if self.kept is not None:
+            self._drop_kept()
+        connection.until_eof = not bodiless and not answer.chunked and answer.content_length < 0
+        connection.out.append(answer_head(self, status, answer, bodiless=bodiless))
+
+    def answer_malformed(self, connection: UpstreamConnection) -> None:
+        """The head of the answer cannot be trusted."""
+        self.upstream = None
+        connection.detach()
+        retry.failed(self, errors.MALFORMED_ANSWER)
+
+    def end_body(self, connection: UpstreamConnection) -> None:
+        """The body's end, with its trailers, in this client's framing."""
+        if self.answer_chunked:
+            connection.out.append(b"0\r\n%b\r\n" % b"".join(trailer_lines(connection.trailers)))
+            connection.trailers = []
+
+    def answer_ended(self, *, by_eof: bool = False) -> None:
+        """The answer is with the client's connection in full."""
+        self.upstream = None
+        if by_eof and self.answer_chunked:
+            self.downstream.transport.write(b"0\r\n\r\n")
+        self.finish(close=not self.keep_alive)
+
+    # Ways out.
+
+    def refuse(self, problem: Problem, detail: str = "") -> None:
+        """Answer it ourselves; where the answer has begun already, break the connection so that nobody is misled."""
+        if self.phase is DONE:
+            return
+        context = self.context
+        context.metrics.count(PROBLEMS, code=problem.code)
+        self._leave_upstream("refused")
+        if self.phase is ANSWERING:
+            self.downstream.abort()
+            self.finish(close=True)
+            return
+        self.status = problem.status
+        close = problem.closes or not self.body_complete or not self.keep_alive or context.leaving
+        answer = problem_answer(
+            problem,
+            pseudonym=context.pseudonym,
+            request_id=self.request_id or context.identities.request_id(b""),
+            close=close,
+            head_only=self.method == b"HEAD",
+            retry_after_s=context.options.retry_after_s,
+            detail=detail,
+        )
+        self.downstream.transport.write(answer)
+        self.finish(close=close)
+
+    def client_left(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.phase is not DONE:
+            self.context.metrics.count(CLIENT_LEFT)
+            self._leave_upstream("left")
+            self.lane = None
+            self.status = 499
+            self.finish(close=True)
+
+    def _leave_upstream(self, outcome: str) -> None:
+        waiting.leave(self, outcome)
+        if self.pool is not None:
+            self.pool.forget(self)
+        upstream = self.upstream
+        if upstream is not None:
+            self.upstream = None
+            if upstream.exchange is self:
+                upstream.detach()
+
+    def _drop_kept(self) -> None:
+        if self.kept is not None:
+            self.kept.drop()
+            self.kept = None
+
+    def uncount(self) -> None:
+        """It is at no upstream any more."""
+        if self.counted is not None:
+            self.counted.unsafe_in_flight -= 1
+            self.counted = None
+
+    def finish(self, *, close: bool) -> None:
+        """The end of its life, whatever it was."""
+        self.phase = DONE
+        if self.counted is not None:
+            self.uncount()
+        if self.kept is not None:
+            self._drop_kept()
+        elapsed_s = monotonic() - self.started
+        if self.lane is not None:
+            self.lane.series.observe(self.status, elapsed_s)
+        if self.context.options.access_log:
+            log_request(self, elapsed_s)
+        self.downstream.exchange_done(self, close or not self.body_complete)

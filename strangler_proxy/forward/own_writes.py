@@ -1,0 +1,98 @@
+"""Who wrote lately: a fixed table of times in memory that all proxies of a host share.
+
+A subject's reads go to the owner for a while after its writes, also when another proxy process gets them. Slots hold
+a hash and a time, nothing of the subject itself. Nothing is locked: a slot's time is written before its hash, so that a
+race can only make a time later than it was (a read goes to the owner without need), and a note that was overwritten in
+the same moment is seen and written again. A full bucket forgets its oldest entry.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+import xxhash
+
+_BUCKETS: Final = 8_192
+_WAYS: Final = 8
+_SLOT_WORDS: Final = 2
+_BYTES: Final = _BUCKETS * _WAYS * _SLOT_WORDS * 8
+_TRIES: Final = 3
+
+
+class OwnWrites:
+    """Last time of an unsafe request by flag and subject, in Unix seconds of the control database's clock.
+
+    `path` is a file of 1 MiB that is made if it is not there; None keeps the times in this process.
+
+    >>> own = OwnWrites(None)
+    >>> own.note("f", "ada", 12.5)
+    >>> own.wrote_at("f", "ada"), own.wrote_at("f", "bob")
+    (12.5, 0.0)
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._memory = _mapped(path)
+        self._view = memoryview(self._memory)
+        self._hashes = self._view.cast("Q")
+        self._times = self._view.cast("d")
+
+    def note(self, flag: str, subject: str, at: float) -> None:
+        """This subject wrote at that time; an earlier time than the known one changes nothing."""
+        key, first = _place(flag, subject)
+        for _ in range(_TRIES):
+            slot = self._slot(key, first)
+            if self._hashes[slot] == key and self._times[slot + 1] >= at:
+                return
+            self._times[slot + 1] = at
+            self._hashes[slot] = key
+            if self._hashes[slot] == key and self._times[slot + 1] >= at:
+                return
+
+    def wrote_at(self, flag: str, subject: str) -> float:
+        """When this subject wrote last, 0.0 if it is not known to have."""
+        key, first = _place(flag, subject)
+        hashes = self._hashes
+        for slot in range(first, first + _WAYS * _SLOT_WORDS, _SLOT_WORDS):
+            if hashes[slot] == key:
+                return self._times[slot + 1]
+        return 0.0
+
+    def close(self) -> None:
+        """Let go of the memory; the file stays."""
+        self._hashes.release()
+        self._times.release()
+        self._view.release()
+        self._memory.close()
+
+    def _slot(self, key: int, first: int) -> int:
+        """Where the key is, else an empty slot, else the oldest."""
+        oldest, oldest_at = first, float("inf")
+        for slot in range(first, first + _WAYS * _SLOT_WORDS, _SLOT_WORDS):
+            known = self._hashes[slot]
+            if known == key:
+                return slot
+            at = self._times[slot + 1] if known else -1.0
+            if at < oldest_at:
+                oldest, oldest_at = slot, at
+        return oldest
+
+
+def _place(flag: str, subject: str) -> tuple[int, int]:
+    key = xxhash.xxh64_intdigest(f"{flag}\0{subject}".encode("utf-8", "surrogateescape")) or 1
+    return key, (key % _BUCKETS) * _WAYS * _SLOT_WORDS
+
+
+def _mapped(path: Path | None) -> mmap.mmap:
+    if path is None:
+        return mmap.mmap(-1, _BYTES)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if os.fstat(file).st_size < _BYTES:
+            os.ftruncate(file, _BYTES)  # another proxy may do the same at once: the new bytes are zero for both
+        return mmap.mmap(file, _BYTES)
+    finally:
+        os.close(file)

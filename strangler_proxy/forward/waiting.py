@@ -1,0 +1,91 @@
+"""Requests that wait: in the gate of a held flag, or between tries while both sides are fenced. And their deadlines."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from strangler_proxy.forward import errors
+from strangler_proxy.forward.metrics import UPSTREAM_ERRORS
+from strangler_proxy.forward.phase import ANSWERING, CONNECTING, HELD, NEW, SENT
+
+if TYPE_CHECKING:
+    from strangler_proxy.forward.exchange import Exchange
+
+LAST_BACKOFF_S = 0.32
+
+
+def hold(exchange: Exchange) -> bool:
+    """Put a request into its flag's gate; False, and answered 503, where the gate is full."""
+    exchange.uncount()
+    flag_runtime = exchange.runtime.flag_runtime
+    assert flag_runtime is not None
+    if not flag_runtime.gate.enter(exchange):
+        exchange.refuse(errors.HOLD_FULL)
+        return False
+    exchange.phase = HELD
+    exchange.held_at = monotonic()
+    if not exchange.hold_until:
+        exchange.hold_until = exchange.held_at + exchange.context.options.hold_timeout_s
+    exchange.deadline = exchange.hold_until
+    return True
+
+
+def back_off(exchange: Exchange) -> None:
+    """Both sides are fenced: wait a little longer each time, up to the limit of a hold."""
+    if hold(exchange):
+        delay_s = exchange.backoff_s
+        exchange.backoff_s = min(2 * delay_s, LAST_BACKOFF_S)
+        exchange.timer = exchange.context.loop.call_later(delay_s, go_on, exchange)
+
+
+def go_on(exchange: Exchange) -> None:
+    """Decide a waiting request anew and send it."""
+    if exchange.phase is HELD:
+        leave(exchange, "released")
+        exchange.phase = NEW
+        exchange.proceed()
+        exchange.flush()
+
+
+def leave(exchange: Exchange, outcome: str) -> None:
+    """Take a request out of its gate, if it is in one: `released`, `timeout`, `refused` or `left`."""
+    if exchange.timer is not None:
+        exchange.timer.cancel()
+        exchange.timer = None
+    if exchange.phase is not HELD:
+        return
+    flag_runtime = exchange.runtime.flag_runtime
+    assert flag_runtime is not None
+    flag_runtime.gate.leave(exchange)
+    waited_s = monotonic() - exchange.held_at
+    exchange.held_s += waited_s
+    exchange.context.metrics.held(flag_runtime.key, outcome, waited_s)
+
+
+def check(exchange: Exchange, now: float) -> None:
+    """Look at the deadlines of a request. `moved` says that bytes came since the last look."""
+    if exchange.phase is HELD:
+        if now >= exchange.hold_until:
+            leave(exchange, "timeout")
+            exchange.phase = NEW
+            exchange.refuse(errors.HELD_TOO_LONG)
+    elif now >= exchange.started + exchange.runtime.timeouts.total_s:
+        _expire(exchange)
+    elif exchange.moved:
+        exchange.moved = False
+        if exchange.phase is ANSWERING or not exchange.body_complete:
+            exchange.deadline = now + exchange.runtime.timeouts.idle_s
+    elif now >= exchange.deadline:
+        _expire(exchange)
+
+
+def _expire(exchange: Exchange) -> None:
+    if exchange.phase is CONNECTING:
+        exchange.refuse(errors.OVERLOADED)
+    elif exchange.phase is SENT and not exchange.body_complete and not exchange.downstream.body_paused:
+        exchange.refuse(errors.TOO_SLOW)
+    else:
+        name, error = exchange.decision.cluster.name, errors.NO_ANSWER.error
+        exchange.context.metrics.count(UPSTREAM_ERRORS, cluster=name, error=error)
+        exchange.refuse(errors.NO_ANSWER)
