@@ -40,7 +40,9 @@ def metric_names() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 value = node.value
-                if re.fullmatch(r"(strangler|http)_[a-z_]+_(total|seconds|bytes|info|requests|revision|rows|ratio|count)", value):
+                if re.fullmatch(
+                    r"(strangler|http)_[a-z_]+_(total|seconds|bytes|info|requests|revision|rows|ratio|count)", value
+                ):
                     found.add(value)
     return found
 

@@ -1,0 +1,1 @@
+"""What `manage.py seed` puts into an empty shop: the same every time."""

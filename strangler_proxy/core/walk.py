@@ -1,0 +1,218 @@
+"""The walk over two JSON values.
+
+It is bounded in depth, in nodes and in the differences that it keeps; what it leaves out is counted as a cut, and then
+the absence of a difference proves nothing. Arrays are paired by position unless a rule says otherwise; where only the
+order differs, one difference of kind `order` stands for all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from strangler_proxy.core.difference import ABSENT, NUMBERS, Difference, Found, Kind, Limits, below, same, type_name
+
+MAP_KEYS: Final = 64
+"""An object with more keys than this is a map: its keys are data, and are folded."""
+
+_CONTAINERS: Final = frozenset({dict, list})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayOrder:
+    """How items of an array are paired: in any order, or by a field that identifies them."""
+
+    by: str = ""
+
+
+class Judge(Protocol):
+    """What rules say while two values are walked."""
+
+    def array(self, path: str) -> ArrayOrder | None:
+        """How to pair the items of the array at this path; None: by position."""
+
+    def skips(self, path: str) -> bool:
+        """Is everything at and below this path ignored?"""
+
+    def covers(self, path: str, kind: Kind, control: object, candidate: object) -> str:
+        """The rule that allows this difference, empty if none does."""
+
+
+@dataclass(slots=True)
+class Walk:
+    """One walk over two JSON values (dict, list, str, int, Decimal, bool, None, Constant, Repeated).
+
+    The numbers 1.10 and 1.1 are equal, 1 and true are not, integers are exact whatever their size.
+    """
+
+    judge: Judge
+    limits: Limits
+    found: Found = field(init=False)
+    left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.found = Found(self.limits.differences)
+        self.left = self.limits.nodes
+
+    def pair(self, path: str, at: str, a: object, b: object, depth: int = 0) -> None:
+        """Compare two values at a path."""
+        if type(a) is dict and type(b) is dict:
+            self._objects(path, at, a, b, depth)
+        elif type(a) is list and type(b) is list:
+            self._arrays(path, at, a, b, depth)
+        elif not same(a, b):
+            self.note(path, at, Kind.VALUE if type_name(a) == type_name(b) else Kind.TYPE, a, b)
+
+    def note(self, path: str, at: str, kind: Kind, a: object, b: object) -> None:
+        """Add a difference, with the rule that covers it."""
+        cover = self.judge.covers(path, kind, a, b)
+        self.found.note(Difference(path=path, kind=kind, control=a, candidate=b, at=at or path, covered_by=cover))
+
+    def spend(self, nodes: int, depth: int) -> bool:
+        """Take nodes from the budget; False, and counted, where depth or budget end here."""
+        if depth > self.limits.depth:
+            self.found.cuts["depth"] += 1
+            return False
+        self.left -= nodes
+        if self.left < 0:
+            self.found.cuts["size"] += 1
+            return False
+        return True
+
+    def _objects(self, path: str, at: str, a: dict[str, object], b: dict[str, object], depth: int) -> None:
+        if not self.spend(len(a) + 1, depth):
+            return
+        folds = max(len(a), len(b)) > MAP_KEYS
+        shared = 0
+        for key, x in a.items():
+            y = b.get(key, ABSENT)
+            if y is not ABSENT:
+                shared += 1
+            if x is y:
+                continue
+            kind = type(x)
+            if kind is type(y) and kind not in _CONTAINERS and x == y:
+                continue
+            under, place = below(path, at, key, folds)
+            if y is ABSENT:
+                self.note(under, place, Kind.MISSING, x, ABSENT)
+            else:
+                self.pair(under, place, x, y, depth + 1)
+        if shared == len(b) or not self.spend(len(b), depth):
+            return
+        for key, y in b.items():
+            if key not in a:
+                self.note(*below(path, at, key, folds), Kind.EXTRA, ABSENT, y)
+
+    def _arrays(self, path: str, at: str, a: list[object], b: list[object], depth: int) -> None:
+        if not self.spend(1, depth):
+            return
+        order = self.judge.array(path)
+        outer, self.found = self.found, Found(self.limits.differences)
+        if order is not None and order.by:
+            self._keyed(path, at, a, b, order.by, depth)
+        elif order is not None:
+            self._unordered(path, at, a, b, depth)
+        elif len(a) != len(b):
+            self._uneven(path, at, a, b, depth)
+        else:
+            self._by_position(path, at, a, b, depth)
+        inner, self.found = self.found, outer
+        if order is None and len(a) == len(b) > 1 and inner.by_key and self._permuted(path, a, b, depth):
+            self.note(path or "[]", at, Kind.ORDER, a, b)
+            self.found.cuts += inner.cuts
+        else:
+            self.found.take(inner)
+
+    def _by_position(self, path: str, at: str, a: list[object], b: list[object], depth: int, first: int = 0) -> None:
+        item = path + "[]"
+        scalars = 0
+        for index, (x, y) in enumerate(zip(a, b, strict=False), first):
+            kind = type(x)
+            if kind is type(y) and kind not in _CONTAINERS:
+                scalars += 1
+                if scalars & 1023 == 0 and not self.spend(1024, depth):
+                    return
+                if x == y:
+                    continue
+            if self.left <= 0:
+                self.found.cuts["size"] += 1
+                return
+            self.pair(item, f"{at}[{index}]", x, y, depth + 1)
+
+    def _uneven(self, path: str, at: str, a: list[object], b: list[object], depth: int) -> None:
+        self.note(path or "[]", at, Kind.LENGTH, len(a), len(b))
+        if not self.spend(min(len(a), len(b)), depth):
+            return
+        item, short = path + "[]", min(len(a), len(b))
+        head = 0
+        while head < short and self.form(item, a[head], depth) == self.form(item, b[head], depth):
+            head += 1
+        tail = 0
+        while tail < short - head and self.form(item, a[-1 - tail], depth) == self.form(item, b[-1 - tail], depth):
+            tail += 1
+        self._by_position(path, at, a[head : len(a) - tail], b[head : len(b) - tail], depth, head)
+
+    def _unordered(self, path: str, at: str, a: list[object], b: list[object], depth: int) -> None:
+        item = path + "[]"
+        if len(a) != len(b):
+            self.note(path or "[]", at, Kind.LENGTH, len(a), len(b))
+        forms = [self.form(item, x, depth) for x in a], [self.form(item, y, depth) for y in b]
+        if self.left <= 0:
+            return
+        only_a, only_b = (Counter(forms[0]) - Counter(forms[1])), (Counter(forms[1]) - Counter(forms[0]))
+        self._by_position(path, at, _rest(a, forms[0], only_a), _rest(b, forms[1], only_b), depth)
+
+    def _keyed(self, path: str, at: str, a: list[object], b: list[object], by: str, depth: int) -> None:
+        if not self.spend(len(a) + len(b), depth):
+            return
+        item = path + "[]"
+        left, right = self._index(item, a, by, depth), self._index(item, b, by, depth)
+        for key, (index, x) in left.items():
+            if key in right:
+                self.pair(item, f"{at}[{index}]", x, right[key][1], depth + 1)
+            else:
+                self.note(item, f"{at}[{index}]", Kind.MISSING, x, ABSENT)
+        for key, (index, y) in right.items():
+            if key not in left:
+                self.note(item, f"{at}[{index}]", Kind.EXTRA, ABSENT, y)
+
+    def _index(self, item: str, values: list[object], by: str, depth: int) -> dict[object, tuple[int, object]]:
+        seen: Counter[object] = Counter()
+        found: dict[object, tuple[int, object]] = {}
+        for index, value in enumerate(values):
+            key = self.form(item, value.get(by, ABSENT) if isinstance(value, dict) else value, depth)
+            seen[key] += 1
+            found[key, seen[key]] = (index, value)
+        return found
+
+    def _permuted(self, path: str, a: list[object], b: list[object], depth: int) -> bool:
+        item = path + "[]"
+        forms = Counter(self.form(item, x, depth) for x in a)
+        return forms == Counter(self.form(item, y, depth) for y in b) and self.left > 0
+
+    def form(self, path: str, value: object, depth: int) -> object:
+        """A hashable form that is equal for equal values, without what rules ignore. Takes from the budget."""
+        if type(value) not in _CONTAINERS:
+            return (type(value) if type(value) not in NUMBERS else int, value)
+        if not self.spend(len(value) + 1, depth):  # type: ignore[arg-type]
+            return object()
+        if isinstance(value, list):
+            item = path + "[]"
+            forms = [self.form(item, each, depth + 1) for each in value]
+            order = self.judge.array(path)
+            return ("[]", tuple(forms) if order is None else frozenset(Counter(forms).items()))
+        assert isinstance(value, dict)
+        folds = len(value) > MAP_KEYS
+        members = ((key, below(path, "", key, folds)[0], each) for key, each in value.items())
+        return ("{}", frozenset((k, self.form(p, v, depth + 1)) for k, p, v in members if not self.judge.skips(p)))
+
+
+def _rest(values: list[object], forms: list[object], only: Counter[object]) -> list[object]:
+    rest = []
+    for value, form in zip(values, forms, strict=True):
+        if only[form] > 0:
+            only[form] -= 1
+            rest.append(value)
+    return rest

@@ -1,0 +1,1 @@
+"""Run both stacks side by side on one machine, with embedded parts."""

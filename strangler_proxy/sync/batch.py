@@ -1,0 +1,258 @@
+"""One batch of the applier: dirty keys out of the source, rows into the target, committed in that order backwards.
+
+1. Target: BEGIN, advisory lock of the flag, ownership `FOR SHARE` (closed, and older than the source's), marker.
+2. Source: BEGIN REPEATABLE READ, take dirty keys.
+3. While the snapshot runs, the next chunk of rows after the cursor.
+4. Re-read the rows of the keys in that snapshot; absent means deleted.
+5. Write them to the target with cursor and progress. Commit the target, then the source.
+
+A crash between the commits redoes work, no more.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from strangler_proxy.core.stage import Origin
+from strangler_proxy.sync.layout import Layout, MovedTable
+from strangler_proxy.sync.link import Link
+from strangler_proxy.sync.ownership import Grant
+from strangler_proxy.sync.pace import Mode
+from strangler_proxy.sync.rows import Key, rows_of
+from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.verify import Look, Verification, verify_range
+from strangler_proxy.sync.write import Change, Failure, ordered, write
+
+
+class NotTarget(Exception):
+    """The target is open, or not older than the source: rows do not flow this way (any more)."""
+
+
+class Busy(Exception):
+    """Another applier holds the target's lock."""
+
+
+@dataclass(slots=True)
+class TableProgress:
+    """How far the first copy of one table is."""
+
+    table: str
+    after_key: Key | None = None
+    done: bool = False
+    rows_done: int = 0
+    rows_estimated: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """One direction: both databases with a connection each; `source` is REPEATABLE READ inside transactions."""
+
+    layout: Layout
+    origin: Origin  # of the source
+    source: Link
+    target: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a batch is to do. `limit` bounds it unless it is live; `look` is the range to verify, None for none."""
+
+    mode: Mode
+    limit: int
+    retry_stuck: bool = False
+    look: Look | None = None
+    verification: Verification | None = None
+
+
+@dataclass(slots=True)
+class Done:
+    """What a batch did. `through`: source clock from before its snapshot; the copy is complete up to it if live."""
+
+    through: dt.datetime
+    source_epoch: int
+    keys: int = 0
+    rows: int = 0
+    cut_short: bool = False
+    failures: list[Failure] = field(default_factory=list)
+    stuck: int = 0
+    looked: bool = False
+    mismatched: int = 0
+
+
+async def run_batch(ends: Ends, progress: dict[str, TableProgress], wanted: Wanted) -> Done:
+    """Do one batch. Raises NotTarget, Busy, and psycopg's errors; nothing is kept of a batch that raised.
+
+    `progress` is changed only when the batch was committed.
+    """
+    moved_on: list[tuple[TableProgress, Key | None, bool, int]] = []
+    try:
+        async with ends.source.transaction(), ends.target.transaction():
+            done = await _apply(ends, progress, wanted, moved_on)
+    except psycopg.errors.SerializationFailure as error:
+        raise Busy("another applier took the same keys") from error
+    for table, after, finished, rows in moved_on:
+        table.after_key, table.done = after, finished
+        table.rows_done += rows
+    return done
+
+
+async def _apply(
+    ends: Ends,
+    progress: dict[str, TableProgress],
+    wanted: Wanted,
+    moved_on: list[tuple[TableProgress, Key | None, bool, int]],
+) -> Done:
+    flag = ends.layout.flag
+    done = await _begin(ends)
+    keys = await _take(ends, wanted, done)
+    stuck = await _stuck(ends)
+    if wanted.retry_stuck:
+        for table, key in stuck:
+            keys.setdefault(table, set()).add(key)
+    current = next((p for p in progress.values() if not p.done), None)
+    changes: list[Change] = []
+    for moved in ends.layout.tables:
+        if current is not None and _not_started(ends.layout, moved, current):
+            continue  # its rows are read later, in a newer snapshot
+        changes += await _reread(ends, moved, keys.get(moved.name, set()))
+    if wanted.mode is Mode.SNAPSHOT and current is not None and not done.cut_short:
+        changes += await _chunk(ends, current, wanted.limit, done, moved_on)
+    done.keys = sum(len(some) for some in keys.values())
+    done.failures = await write(ends.target, ends.origin.other, ordered(_once(changes), ends.layout.tables))
+    await _keep_stuck(ends, done, stuck, keys)
+    if wanted.mode is Mode.LIVE:
+        await _touch(ends, keys)
+        await ends.target.execute(statement("batch", "replicated"), {"flag": flag, "through": done.through})
+        if wanted.look is not None and not done.stuck:
+            done.mismatched = await verify_range(ends.layout, ends.origin, ends.source, ends.target, wanted.look)
+            done.looked = True
+    if wanted.verification is not None:
+        await wanted.verification.keep(ends.target, flag, ends.origin, wanted.mode, done.stuck)
+    return done
+
+
+async def _begin(ends: Ends) -> Done:
+    flag = {"flag": ends.layout.flag}
+    locked = await (await ends.target.execute(statement("batch", "begin"), flag)).fetchone()
+    if locked is None or not locked[0]:
+        raise Busy("another applier holds the lock of the target")
+    here = await (await ends.target.execute(statement("batch", "grant_shared"), flag)).fetchone()
+    there = await (await ends.source.execute(statement("batch", "grant"), flag)).fetchone()
+    if here is None or there is None:
+        raise NotTarget("no ownership record: the stream was never started")
+    target = Grant(owner=Origin(here[0]), epoch=here[1], open=here[2])
+    source = Grant(owner=Origin(there[0]), epoch=there[1], open=there[2])
+    if target.open or source.order <= target.order:
+        raise NotTarget(f"target is at epoch {target.epoch}, open {target.open}; source at {source.epoch}")
+    return Done(through=there[3], source_epoch=source.epoch)
+
+
+async def _take(ends: Ends, wanted: Wanted, done: Done) -> dict[str, set[Key]]:
+    """Dirty keys by table. Unknown tables (a manifest that changed) are dropped with them."""
+    given: dict[str, object] = {"flag": ends.layout.flag}
+    if wanted.mode is Mode.LIVE:
+        cursor = await ends.source.execute(statement("batch", "take_all"), given)
+    else:
+        given |= {"tables": [moved.name for moved in ends.layout.tables], "limit": wanted.limit}
+        cursor = await ends.source.execute(statement("batch", "take_some"), given)
+    rows = await cursor.fetchall()
+    done.cut_short = wanted.mode is not Mode.LIVE and len(rows) >= wanted.limit
+    keys: dict[str, set[Key]] = {}
+    for table, key in rows:
+        keys.setdefault(table, set()).add(tuple(key))
+    return keys
+
+
+async def _stuck(ends: Ends) -> set[tuple[str, Key]]:
+    """What the target refused so far (bounded: more than a thousand are not retried at once)."""
+    cursor = await ends.target.execute(statement("batch", "stuck"), {"flag": ends.layout.flag})
+    return {(table, tuple(key)) for table, key in await cursor.fetchall()}
+
+
+def _not_started(layout: Layout, moved: MovedTable, current: TableProgress) -> bool:
+    names = [table.name for table in layout.tables]
+    return names.index(moved.name) > names.index(current.table)
+
+
+async def _reread(ends: Ends, moved: MovedTable, keys: set[Key]) -> list[Change]:
+    if not keys:
+        return []
+    found = {moved.key_of(row): row for row in await rows_of(moved, ends.origin).read(ends.source, sorted(keys))}
+    return [Change(moved=moved, key=key, row=found.get(key)) for key in sorted(keys)]
+
+
+async def _chunk(
+    ends: Ends,
+    current: TableProgress,
+    limit: int,
+    done: Done,
+    moved_on: list[tuple[TableProgress, Key | None, bool, int]],
+) -> list[Change]:
+    """The next rows of the table that is being copied; what the target has in that range and the source not goes."""
+    moved = ends.layout.named(current.table)
+    if moved is None:
+        raise NotTarget(f"progress names table {current.table!r}, which the manifest does not")
+    rows = await rows_of(moved, ends.origin).chunk(ends.source, current.after_key, limit)
+    finished = len(rows) < limit
+    upto = None if finished else moved.key_of(rows[-1])
+    there = await rows_of(moved, ends.origin.other).keys_between(ends.target, current.after_key, upto)
+    here = {moved.key_of(row): row for row in rows}
+    after = upto if upto is not None else current.after_key
+    await ends.target.execute(
+        statement("batch", "advance"),
+        {
+            "flag": ends.layout.flag,
+            "tbl": moved.name,
+            "after_key": None if after is None else list(after),
+            "done": finished,
+            "rows": len(rows),
+        },
+    )
+    done.rows = len(rows)
+    moved_on.append((current, after, finished, len(rows)))
+    return [
+        *(Change(moved=moved, key=key, row=None) for key in there - set(here)),
+        *(Change(moved=moved, key=key, row=row) for key, row in here.items()),
+    ]
+
+
+def _once(changes: Sequence[Change]) -> list[Change]:
+    """One change per key: a key may be dirty and in the chunk; both were read in one snapshot."""
+    return list({(change.moved.name, change.key): change for change in changes}.values())
+
+
+async def _keep_stuck(ends: Ends, done: Done, stuck: set[tuple[str, Key]], keys: dict[str, set[Key]]) -> None:
+    flag = ends.layout.flag
+    failed = {(failure.change.moved.name, failure.change.key) for failure in done.failures}
+    freed = {(table, key) for table, key in stuck - failed if key in keys.get(table, ())}
+    for table, key in freed:
+        given: dict[str, object] = {"flag": flag, "tbl": table, "pk": list(key)}
+        await ends.target.execute(statement("batch", "unstick"), given)
+    for failure in done.failures:
+        given = {
+            "flag": flag,
+            "tbl": failure.change.moved.name,
+            "pk": list(failure.change.key),
+            "error": failure.reason,
+        }
+        await ends.target.execute(statement("batch", "stick"), given)
+    done.stuck = len((stuck - freed) | failed)
+
+
+async def _touch(ends: Ends, keys: dict[str, set[Key]]) -> None:
+    for table, some in keys.items():
+        await ends.target.execute(
+            statement("batch", "touch"),
+            {"flag": ends.layout.flag, "tbl": table, "keys": json.dumps([list(key) for key in sorted(some)])},
+        )
+
+
+async def mark_dirty(link: Link, flag: str, table: str, keys: Sequence[Key]) -> None:
+    """Have keys carried over once more."""
+    given = {"flag": flag, "tbl": table, "keys": json.dumps([list(key) for key in keys])}
+    await link.execute(statement("batch", "mark_dirty"), given)

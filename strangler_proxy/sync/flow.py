@@ -1,0 +1,211 @@
+"""Rows flowing one way: batch after batch, until the other side becomes the source."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import random
+import time
+from collections.abc import Mapping
+
+import psycopg
+import structlog
+
+from strangler_proxy.core.stage import Origin
+from strangler_proxy.sync import metrics
+from strangler_proxy.sync.batch import Busy, Done, Ends, TableProgress, Wanted, run_batch
+from strangler_proxy.sync.layout import Layout
+from strangler_proxy.sync.link import Link, within
+from strangler_proxy.sync.ownership import read_grants, source_of
+from strangler_proxy.sync.pace import Mode, Pace, next_mode
+from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.status import StreamStatus
+from strangler_proxy.sync.verify import Verification
+
+CHANNEL = b"LISTEN strangler_dirty"
+POLL_S = 0.1
+KEEP_S = 0.5
+RETRY_STUCK_S = 5.0
+BATCH_TIMEOUT_S = 60.0
+LOOK_TIMEOUT_S = 5.0
+
+log = structlog.get_logger()
+
+
+class Flow:
+    """One direction of one flag's stream. `links` are the batch's connections, `listener` looks at the source."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        links: Mapping[Origin, Link],
+        listener: Link,
+        source: Origin,
+        status: StreamStatus,
+        *,
+        batch_target_s: float,
+    ) -> None:
+        self._ends = Ends(layout=layout, origin=source, source=links[source], target=links[source.other])
+        self._layout = layout
+        self._links = links
+        self._listener = listener
+        self._source = source
+        self._status = status
+        self._pace = Pace(target_s=batch_target_s)
+        self._mode = Mode.CATCH_UP
+        self._progress: dict[str, TableProgress] = {}
+        self._verification = Verification(layout)
+        self._epoch = 0
+        self._backlog = 0
+        self._keep_at = 0.0
+        self._retry_at = 0.0
+
+    async def run(self) -> None:
+        """Carry rows until the direction changes; raises what the databases raise."""
+        await within(LOOK_TIMEOUT_S, self._begin(), *self._ends_links())
+        while True:
+            now = time.monotonic()
+            if now >= self._keep_at:
+                await within(LOOK_TIMEOUT_S, self._measure(), self._listener)
+            self._set_mode()
+            if self._mode is Mode.LIVE and await within(LOOK_TIMEOUT_S, self._nothing_to_do(now), *self._all_links()):
+                if await within(LOOK_TIMEOUT_S, self._turned(), *self._ends_links()):
+                    return
+                await within(LOOK_TIMEOUT_S, self._wait(), self._listener)
+                continue
+            try:
+                await self._batch(now)
+            except Busy:
+                await asyncio.sleep(random.uniform(0.02, 0.1))
+
+    async def _begin(self) -> None:
+        flag = {"flag": self._layout.flag, "source": self._source.value}
+        await self._ends.source.set_isolation_level(psycopg.IsolationLevel.REPEATABLE_READ)
+        await self._ends.target.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+        await self._listener.execute(CHANNEL)
+        target = self._ends.target
+        rows = await (await target.execute(statement("batch", "progress"), flag)).fetchall()
+        found = {row[0]: TableProgress(row[0], row[1] and tuple(row[1]), row[2], row[3], row[4]) for row in rows}
+        for moved in self._layout.tables:
+            if moved.name not in found:
+                estimated = moved.sides[self._source].rows_estimated
+                await target.execute(
+                    statement("batch", "begin_progress"), {**flag, "tbl": moved.name, "estimated": estimated}
+                )
+                found[moved.name] = TableProgress(moved.name, rows_estimated=estimated)
+        self._progress = {moved.name: found[moved.name] for moved in self._layout.tables}
+        applied = await (await target.execute(statement("batch", "applied"), flag)).fetchone()
+        now = time.monotonic()
+        if applied is not None:
+            _, verified_at, verified, mismatches = applied
+            self._verification.restore(verified, verified_at, mismatches, now + 60.0 if verified else now)
+        self._status.source = self._source
+        self._status.tables = list(self._progress.values())
+        log.info("sync.flow_begun", flag=self._layout.flag, source=self._source.value)
+
+    def _set_mode(self) -> None:
+        done = all(table.done for table in self._progress.values())
+        mode = next_mode(self._mode, snapshot_done=done, backlog=self._backlog)
+        if mode is not self._mode:
+            log.info("sync.mode_changed", flag=self._layout.flag, mode=mode.value, dirty_keys=self._backlog)
+            self._mode = mode
+            self._keep_at = 0.0
+        self._status.mode = mode
+
+    async def _measure(self) -> None:
+        """Depth of the queue and age of its oldest key, twice a second."""
+        row = await (
+            await self._listener.execute(statement("batch", "backlog"), {"flag": self._layout.flag})
+        ).fetchone()
+        if row is not None:
+            self._backlog = row[0]
+            self._status.dirty_keys, self._status.oldest_key_s = row[0], row[1]
+
+    async def _nothing_to_do(self, now: float) -> bool:
+        """One look at the source; True when nothing waits, nothing is due, and so the copy is complete by now."""
+        row = await (await self._listener.execute(statement("batch", "idle"), {"flag": self._layout.flag})).fetchone()
+        if row is None:
+            return False
+        _, self._epoch, self._is_open, clock, waiting = row
+        self._status.epoch = self._epoch
+        if waiting or now >= self._keep_at or self._verification.next_look(now) is not None:
+            return False
+        self._complete(clock, now)
+        return True
+
+    async def _turned(self) -> bool:
+        """Whether the target has become the source; only a source that is closed can have lost that."""
+        if self._is_open:
+            return False
+        grants = await read_grants(self._links, self._layout.flag)
+        return grants is not None and source_of(grants) is not self._source
+
+    async def _wait(self) -> None:
+        async for _ in self._listener.notifies(timeout=POLL_S, stop_after=1):
+            pass
+
+    async def _batch(self, now: float) -> None:
+        flag = self._layout.flag
+        live = self._mode is Mode.LIVE
+        look = self._verification.next_look(now) if live else None
+        wanted = Wanted(
+            mode=self._mode,
+            limit=self._pace.keys,
+            retry_stuck=bool(self._status.stuck) and now >= self._retry_at,
+            look=look,
+            verification=self._verification if now >= self._keep_at else None,
+        )
+        done = await within(BATCH_TIMEOUT_S, run_batch(self._ends, self._progress, wanted), *self._ends_links())
+        after = time.monotonic()
+        self._note(done, wanted, now, after)
+        if live:
+            self._complete(done.through, now)
+        else:
+            self._backlog = max(self._backlog - done.keys, 0)
+            self._pace.note(after - now, done.keys + done.rows)
+            if not done.cut_short and all(table.done for table in self._progress.values()):
+                self._backlog = 0
+        if look is not None and done.looked and self._verification.note(look, done.mismatched, after):
+            log.info("sync.verified", flag=flag, clean=self._verification.verified)
+            self._keep_at = 0.0
+        self._status.verified, self._status.verified_at = self._verification.verified, self._verification.verified_at
+        self._status.mismatches = self._verification.mismatches
+
+    def _note(self, done: Done, wanted: Wanted, began: float, ended: float) -> None:
+        flag = self._layout.flag
+        if wanted.verification is not None:
+            self._keep_at = ended + KEEP_S
+        if wanted.retry_stuck:
+            self._retry_at = ended + RETRY_STUCK_S
+        if done.keys or done.rows:
+            metrics.BATCH.labels(flag).observe(ended - began)
+            metrics.KEYS.labels(flag, self._source.value).inc(done.keys + done.rows)
+        if done.rows:
+            self._status.rows_per_s = done.rows / max(ended - began, 1e-4)
+            log.debug("sync.chunk_copied", flag=flag, rows=done.rows, seconds=round(ended - began, 3))
+        if done.mismatched:
+            metrics.MISMATCHES.labels(flag).inc(done.mismatched)
+            log.error(
+                "sync.mismatch_found", flag=flag, table=wanted.look and wanted.look.moved.name, keys=done.mismatched
+            )
+        if done.stuck > self._status.stuck:
+            self._retry_at = ended + RETRY_STUCK_S
+            for failure in done.failures[:5]:
+                log.error(
+                    "sync.key_stuck", flag=flag, table=failure.change.moved.name, key=failure.change.key,
+                    error=failure.reason,
+                )  # fmt: skip
+        self._status.stuck = done.stuck
+        self._status.epoch = done.source_epoch
+
+    def _complete(self, through: dt.datetime, looked_at: float) -> None:
+        self._status.through = through
+        self._status.fresh_at = looked_at
+
+    def _ends_links(self) -> tuple[Link, Link]:
+        return self._ends.source, self._ends.target
+
+    def _all_links(self) -> tuple[Link, ...]:
+        return (*self._ends_links(), self._listener)
+
+    _is_open = True

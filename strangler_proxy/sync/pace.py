@@ -1,0 +1,51 @@
+"""Arithmetic of the applier: how large the next batch is, and which mode the stream is in."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+SMALLEST_BATCH = 50
+LARGEST_BATCH = 20_000
+LIVE_BACKLOG = 2_000
+CATCH_UP_BACKLOG = 50_000
+
+
+class Mode(enum.Enum):
+    """What a stream is doing."""
+
+    SNAPSHOT = "snapshot"  # tables are being copied for the first time
+    CATCH_UP = "catch-up"  # bounded batches: not a consistent cut
+    LIVE = "live"  # every batch takes all dirty keys that its snapshot sees
+    STOPPED = "stopped"
+
+
+@dataclass(slots=True)
+class Pace:
+    """Adapts the number of keys in a catch-up batch so that one takes about `target_s` seconds."""
+
+    target_s: float
+    keys: int = 500
+
+    def note(self, seconds: float, keys: int) -> None:
+        """Learn from a batch: at most twice or half as large next time; small batches teach nothing upwards."""
+        factor = self.target_s / max(seconds, 1e-4)
+        if factor > 1 and keys < self.keys // 2:
+            return
+        wanted = self.keys * min(2.0, max(0.5, factor))
+        self.keys = int(min(LARGEST_BATCH, max(SMALLEST_BATCH, wanted)))
+
+
+def next_mode(mode: Mode, *, snapshot_done: bool, backlog: int) -> Mode:
+    """The mode of the next batch; `backlog` are dirty keys that wait.
+
+    >>> next_mode(Mode.CATCH_UP, snapshot_done=True, backlog=10)
+    <Mode.LIVE: 'live'>
+    >>> next_mode(Mode.LIVE, snapshot_done=True, backlog=60_000)
+    <Mode.CATCH_UP: 'catch-up'>
+    """
+    if not snapshot_done:
+        return Mode.SNAPSHOT
+    if mode is Mode.LIVE:
+        return Mode.CATCH_UP if backlog > CATCH_UP_BACKLOG else Mode.LIVE
+    return Mode.LIVE if backlog <= LIVE_BACKLOG else Mode.CATCH_UP

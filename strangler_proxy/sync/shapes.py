@@ -1,0 +1,137 @@
+"""Pieces of SQL made from a layout: keys, columns, and each value in one canonical text on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from psycopg import sql
+
+from strangler_proxy.core.stage import Origin
+from strangler_proxy.sync.layout import MovedColumn, MovedTable, TableSide
+
+_NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
+_COMMA = sql.SQL(", ")
+
+
+def key_texts(side: TableSide, alias: str) -> sql.Composed:
+    """The key's columns as texts."""
+    return _COMMA.join(sql.SQL("{}::text").format(side.column(position, alias)) for position in side.key)
+
+
+def key_columns(side: TableSide, alias: str | None = None) -> sql.Composed:
+    """The key's columns in an order that is the same on both sides: text by its bytes."""
+    return _COMMA.join(_ordered(side, position, alias) for position in side.key)
+
+
+def key_values(side: TableSide, parameter: str) -> sql.Composed:
+    """One key from a `text[]` parameter, typed as on that side."""
+    return _COMMA.join(
+        sql.SQL("(({})[{}]){}").format(
+            sql.SQL("{}::text[]").format(sql.Placeholder(parameter)),
+            sql.Literal(number),
+            _cast(side.columns[position]),
+        )
+        for number, position in enumerate(side.key, 1)
+    )
+
+
+def same_key(side: TableSide, left: str, right: str) -> sql.Composed:
+    """Equality of the key's columns of two aliases of one table."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(side.column(position, left), side.column(position, right)) for position in side.key
+    )
+
+
+def matches(side: TableSide, alias: str, *, whole_rows: bool) -> sql.Composed:
+    """Equality of the key with `u.c0, u.c1 ...`: numbered by column for whole rows, else by place in the key."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}{}").format(
+            side.column(position, alias),
+            sql.Identifier("u", f"c{position if whole_rows else number}"),
+            _cast(side.columns[position]),
+        )
+        for number, position in enumerate(side.key)
+    )
+
+
+def comparable(side: TableSide, alias: str) -> sql.Composed:
+    """The moved columns, each of a type that has an equality."""
+    return _COMMA.join(
+        sql.SQL("{}{}").format(
+            side.column(position, alias), sql.SQL("::text" if column.type in ("json", "xml") else "")
+        )
+        for position, column in enumerate(side.columns)
+    )
+
+
+def texts(side: TableSide, alias: str) -> sql.Composed:
+    """The moved columns as texts, to carry them over."""
+    return _COMMA.join(sql.SQL("{}::text").format(side.column(p, alias)) for p in range(len(side.columns)))
+
+
+def names(side: TableSide) -> sql.Composed:
+    """The moved columns' names."""
+    return _COMMA.join(side.column(position) for position in range(len(side.columns)))
+
+
+def typed(side: TableSide) -> sql.Composed:
+    """`u.c0 ...` cast to that side's types, without lengths: a value that is too long is an error, not cut off."""
+    return _COMMA.join(
+        sql.SQL("{}{}").format(sql.Identifier("u", f"c{position}"), _cast(column))
+        for position, column in enumerate(side.columns)
+    )
+
+
+def assignments(side: TableSide) -> sql.Composed:
+    """`column = u.cN` for all but the key."""
+    return _COMMA.join(
+        sql.SQL("{} = {}{}").format(side.column(position), sql.Identifier("u", f"c{position}"), _cast(column))
+        for position, column in enumerate(side.columns)
+        if position not in side.key
+    )
+
+
+def unnested(width: int) -> sql.Composed:
+    """`unnest(%(c0)s::text[], ...) AS u (c0, ...)`, for the parameters of `columns_of`."""
+    return sql.SQL("unnest({}) AS u ({})").format(
+        _COMMA.join(sql.SQL("{}::text[]").format(sql.Placeholder(f"c{number}")) for number in range(width)),
+        _COMMA.join(sql.Identifier(f"c{number}") for number in range(width)),
+    )
+
+
+def canonical(moved: MovedTable, origin: Origin, alias: str) -> sql.Composed:
+    """The moved columns as texts that are equal on both sides exactly if the values are."""
+    here, there = moved.sides[origin], moved.sides[origin.other]
+    return _COMMA.join(
+        _canonical(here.column(position, alias), here.columns[position].type, there.columns[position].type)
+        for position in range(len(here.columns))
+    )
+
+
+def columns_of(rows: Sequence[Sequence[str | None]], width: int) -> dict[str, list[str | None]]:
+    """Rows turned into the parameters of `unnested`."""
+    return {f"c{position}": [row[position] for row in rows] for position in range(width)}
+
+
+def comma(parts: Iterable[sql.Composable]) -> sql.Composed:
+    """Parts with commas between them."""
+    return _COMMA.join(parts)
+
+
+def _canonical(column: sql.Composable, here: str, there: str) -> sql.Composed:
+    pair = {here, there}
+    if pair & {"json", "jsonb"}:
+        return sql.SQL("{}::jsonb::text").format(column)
+    if "numeric" in pair and pair <= _NUMBERS:
+        return sql.SQL("trim_scale({}::numeric)::text").format(column)
+    return sql.SQL("{}::text").format(column)
+
+
+def _ordered(side: TableSide, position: int, alias: str | None) -> sql.Composed:
+    collation = sql.SQL(' COLLATE "C"' if side.columns[position].is_text else "")
+    return sql.SQL("{}{}").format(side.column(position, alias), collation)
+
+
+def _cast(column: MovedColumn) -> sql.Composable:
+    """From format_type of the catalog, so already quoted where it has to be; text needs none."""
+    return sql.SQL("") if column.type == "text" else sql.SQL("::" + column.type)

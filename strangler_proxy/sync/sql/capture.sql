@@ -1,0 +1,76 @@
+-- name: function
+-- Notes the keys of rows whose moved columns changed, in the application's own transaction.
+CREATE OR REPLACE FUNCTION strangler.{function}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $capture$
+BEGIN
+    IF session_user = current_user AND current_setting('strangler.applier', true) = {flag} THEN
+        RETURN NULL;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO strangler.dirty (flag, tbl, pk)
+        SELECT {flag}, {tbl}, ARRAY[{new_key}] FROM new_rows AS n;
+    ELSIF TG_OP = 'DELETE' THEN
+        INSERT INTO strangler.dirty (flag, tbl, pk)
+        SELECT {flag}, {tbl}, ARRAY[{old_key}] FROM old_rows AS o;
+    ELSE
+        INSERT INTO strangler.dirty (flag, tbl, pk)
+        SELECT DISTINCT {flag}, {tbl}, k.pk
+        FROM old_rows AS o
+        FULL JOIN new_rows AS n ON {same_key}
+        CROSS JOIN LATERAL (VALUES (ARRAY[{old_key}]), (ARRAY[{new_key}])) AS k (pk)
+        WHERE ROW({old_columns}) IS DISTINCT FROM ROW({new_columns}) AND k.pk[1] IS NOT NULL;
+    END IF;
+    IF FOUND THEN
+        PERFORM pg_notify('strangler_dirty', {flag});
+    END IF;
+    RETURN NULL;
+END
+$capture$
+
+-- name: insert
+CREATE OR REPLACE TRIGGER strangler_capture_insert AFTER INSERT ON {table}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.{function}()
+
+-- name: update
+CREATE OR REPLACE TRIGGER strangler_capture_update AFTER UPDATE ON {table}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.{function}()
+
+-- name: delete
+CREATE OR REPLACE TRIGGER strangler_capture_delete AFTER DELETE ON {table}
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.{function}()
+
+-- name: truncate
+CREATE OR REPLACE TRIGGER strangler_truncate BEFORE TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.refuse_truncate()
+
+-- name: fence_whole
+-- All columns move: every write is refused.
+CREATE TRIGGER strangler_fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.fence({flag})
+
+-- name: fence_partial
+-- Some columns move: an UPDATE of the others passes.
+CREATE TRIGGER strangler_fence BEFORE INSERT OR DELETE OR TRUNCATE ON {table}
+    FOR EACH STATEMENT EXECUTE FUNCTION strangler.fence({flag})
+
+-- name: fence_columns
+CREATE TRIGGER strangler_fence_columns AFTER UPDATE ON {table}
+    FOR EACH ROW WHEN (ROW({old_columns}) IS DISTINCT FROM ROW({new_columns}))
+    EXECUTE FUNCTION strangler.fence({flag})
+
+-- name: always
+ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
+
+-- name: disable
+ALTER TABLE {table} DISABLE TRIGGER {trigger}
+
+-- name: drop
+DROP TRIGGER {trigger} ON {table}
+
+-- name: triggers
+-- Name, state ('A' always, 'D' disabled) and definition of the toolkit's triggers of one table.
+SELECT tgname, tgenabled, pg_get_triggerdef(oid)
+FROM pg_trigger WHERE tgrelid = %(table)s::regclass AND NOT tgisinternal AND tgname LIKE 'strangler\_%%'

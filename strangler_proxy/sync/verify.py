@@ -1,0 +1,159 @@
+"""Compare both sides exactly while both move: in a live batch, after its writes and before either commit.
+
+There the target is equal to the source's snapshot, so every difference is real. A range of keys is compared by count
+and two 64-bit sums of row hashes; where those differ, by the hash of each row, and the keys that differ are marked
+dirty in the same transaction: the next batch carries them over again.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from strangler_proxy.core.stage import Origin
+from strangler_proxy.sync.layout import Layout, MovedTable
+from strangler_proxy.sync.link import Link
+from strangler_proxy.sync.pace import Mode
+from strangler_proxy.sync.rows import Key, rows_of
+from strangler_proxy.sync.statements import statement
+
+RANGE_ROWS = 5_000
+WHOLE_ROWS = 20_000
+"""Tables up to this size are compared whole at a cutover; larger ones by the keys applied since the last pass."""
+
+PASS_INTERVAL_S = 120.0
+"""From the end of one clean pass over all tables to the beginning of the next."""
+
+
+@dataclass(slots=True)
+class Look:
+    """One range to compare: after a key, so many rows of the source. `upto` and `clock` are found out on the way."""
+
+    moved: MovedTable
+    after: Key | None
+    upto: Key | None = None
+    clock: dt.datetime | None = None
+
+
+async def verify_range(layout: Layout, origin: Origin, source: Link, target: Link, look: Look) -> int:
+    """Compare one range inside a live batch; the number of keys that differ, which are marked dirty at the source."""
+    here, there = rows_of(look.moved, origin), rows_of(look.moved, origin.other)
+    row = await (await target.execute(statement("batch", "target_clock"))).fetchone()
+    look.clock = None if row is None else row[0]
+    look.upto = await here.bound(source, look.after, RANGE_ROWS)
+    if await here.checksum(source, look.after, look.upto) == await there.checksum(target, look.after, look.upto):
+        return 0
+    wrong = differing(
+        await here.hashes(source, look.after, look.upto), await there.hashes(target, look.after, look.upto)
+    )
+    await source.execute(
+        statement("batch", "mark_dirty"),
+        {"flag": layout.flag, "tbl": look.moved.name, "keys": json.dumps([list(key) for key in wrong])},
+    )
+    return max(1, len(wrong))
+
+
+def differing(here: Mapping[Key, str], there: Mapping[Key, str]) -> list[Key]:
+    """Keys that are on one side only, or whose hashes differ."""
+    return sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+
+
+class Verification:
+    """Where a stream's verification stands: passes over all tables, range after range, one range per live batch."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.verified: bool | None = None
+        self.verified_at: dt.datetime | None = None
+        self.mismatches = 0
+        self._layout = layout
+        self._position = 0
+        self._after: Key | None = None
+        self._began: dt.datetime | None = None
+        self._wrong_in_pass = 0
+        self._due_at = 0.0
+        self._finished: dt.datetime | None = None
+
+    def restore(self, verified: bool | None, verified_at: dt.datetime | None, mismatches: int, due_at: float) -> None:
+        """Go on from what the target keeps; the next pass is due then (monotonic seconds)."""
+        self.verified, self.verified_at, self.mismatches, self._due_at = verified, verified_at, mismatches, due_at
+
+    def next_look(self, now: float) -> Look | None:
+        """The range to compare in the next live batch, if one is due (`now`: monotonic seconds)."""
+        if now < self._due_at or not self._layout.tables:
+            return None
+        return Look(moved=self._layout.tables[self._position], after=self._after)
+
+    def note(self, look: Look, mismatched: int, now: float) -> bool:
+        """Take the outcome of a committed batch; True when it ended a pass."""
+        if self._began is None:
+            self._began = look.clock
+        self._wrong_in_pass += mismatched
+        self.mismatches += mismatched
+        if mismatched:
+            self.verified = False
+        self._after = look.upto
+        if look.upto is not None:
+            return False
+        self._position += 1
+        if self._position < len(self._layout.tables):
+            return False
+        clean = self._wrong_in_pass == 0
+        self.verified = clean
+        if clean:
+            self._finished = self._began
+        self._due_at = now + (PASS_INTERVAL_S if clean else 0.0)
+        self._position, self._began, self._wrong_in_pass = 0, None, 0
+        return True
+
+    async def keep(self, target: Link, flag: str, source: Origin, mode: Mode, stuck: int) -> None:
+        """Inside a batch: write mode and outcome beside the data, where the cutover's preflight reads them."""
+        finished, self._finished = self._finished, None
+        given = {
+            "flag": flag,
+            "source": source.value,
+            "mode": mode.value,
+            "verified": False if stuck else self.verified,
+            "verified_now": finished is not None,
+            "mismatches": self.mismatches,
+        }
+        row = await (await target.execute(statement("batch", "set_applied"), given)).fetchone()
+        self.verified_at = None if row is None else row[0]
+        if finished is not None:
+            await target.execute(statement("batch", "untouch"), {"flag": flag, "before": finished})
+
+
+async def compare(
+    layout: Layout, links: Mapping[Origin, Link], origin: Origin, touched: Mapping[str, list[Key]]
+) -> list[str]:
+    """After the fence and the catch-up, when neither side moves: what differs, one sentence each; empty if nothing.
+
+    Small tables whole, large ones by the keys applied since the last clean pass; totals of every table that has some.
+    """
+    problems: list[str] = []
+    source, target = links[origin], links[origin.other]
+    for moved in layout.tables:
+        here, there = rows_of(moved, origin), rows_of(moved, origin.other)
+        if moved.sides[origin].rows_estimated <= WHOLE_ROWS:
+            ours, theirs = await here.checksum(source, None, None), await there.checksum(target, None, None)
+            if ours != theirs:
+                problems.append(f"table {moved.name!r}: {ours.rows} rows at the source, {theirs.rows} at the target")
+        else:
+            keys = touched.get(moved.name, [])
+            wrong = differing(await here.hashes_of(source, keys), await there.hashes_of(target, keys))
+            if wrong:
+                problems.append(f"table {moved.name!r}: {len(wrong)} of {len(keys)} touched rows differ")
+        problems += await _totals(moved, links, origin)
+    return problems
+
+
+async def _totals(moved: MovedTable, links: Mapping[Origin, Link], origin: Origin) -> list[str]:
+    if not moved.table.money:
+        return []
+    names = moved.table.column_names(Origin.MONOLITH)
+    money = [names.index(column) for column in moved.table.money]
+    by = [names.index(column) for column in moved.table.money_by]
+    ours = await rows_of(moved, origin).totals(links[origin], money, by)
+    theirs = await rows_of(moved, origin.other).totals(links[origin.other], money, by)
+    return [] if ours == theirs else [f"table {moved.name!r}: totals {ours} at the source, {theirs} at the target"]
