@@ -143,7 +143,7 @@ def _caddy(folder: Path, port: int) -> list[str]:
 
 def _ours(mode: str) -> Callable[[Path, int], list[str]]:
     def prepare(folder: Path, port: int) -> list[str]:
-        return [sys.executable, "-m", "tests.benchmarks.engine", mode, str(port), str(UPSTREAM_PORT), str(folder)]
+        return [sys.executable, "-m", "tests.benchmarks.engine", mode, str(port), str(UPSTREAM_PORT)]
 
     return prepare
 

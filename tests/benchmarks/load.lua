@@ -6,6 +6,9 @@ local fields = {
   ["Accept-Language"] = "en-GB,en;q=0.5",
   ["Cookie"] = "sessionid=abcdefghijklmnopqrstuvwxyz012345; csrftoken=0123456789abcdef0123456789abcdef",
 }
+local visitor = os.getenv("LOAD_VISITOR")
+if visitor then fields["Cookie"] = fields["Cookie"] .. "; strangler_visitor=" .. visitor end
+
 if os.getenv("LOAD_MODE") == "post" then
   wrk.method = "POST"
   wrk.body = string.rep("x=0123456789abcd&", 256):sub(1, 4096)

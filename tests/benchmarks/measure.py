@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from tests.benchmarks.contestants import Contestant
+from tests.benchmarks.engine import visitor_cookie
 from tests.benchmarks.parts import debian, folder
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -135,7 +136,7 @@ def _wrk(port: int, case: Case) -> dict[str, float]:
         capture_output=True,
         text=True,
         timeout=case.seconds + 30,
-        env={**os.environ, "LOAD_MODE": case.mode},
+        env={**os.environ, "LOAD_MODE": case.mode, "LOAD_VISITOR": visitor_cookie()},
         check=True,
     )  # fmt: skip
     found = re.search(r"^RESULT (.*)$", done.stdout, re.M)
