@@ -5,10 +5,18 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from strangler_proxy.core.balance import Balance
+from strangler_proxy.core.breaker import BreakerPolicy
+from strangler_proxy.core.outlier import OutlierPolicy
+from strangler_proxy.core.probe import ProbePolicy
+from strangler_proxy.core.rate import Rate
 from strangler_proxy.core.stage import Origin
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """RFC 9110 section 9.2.1. Everything else, unknown methods included, is unsafe."""
+
+_USUAL_OUTLIER = OutlierPolicy()
+_USUAL_BREAKER = BreakerPolicy()
 
 
 class Access(enum.Enum):
@@ -50,10 +58,20 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """A named group of like upstreams."""
+    """A named group of like upstreams.
+
+    `max_pending` requests are at it, or wait for it, at once; more are answered 503. `slow_start_s`: an endpoint that
+    comes (back) gets its full part of the requests only after so long. `outlier` counts where there are several
+    endpoints; `probe` None: nobody asks the endpoints how they are.
+    """
 
     name: str
     endpoints: tuple[Endpoint, ...]
+    balance: Balance = Balance.LEAST_PENDING
+    max_pending: int = 1_024
+    slow_start_s: float = 10.0
+    outlier: OutlierPolicy = _USUAL_OUTLIER
+    probe: ProbePolicy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +82,9 @@ class Route:
     (none included). `methods` empty means every method; GET implies HEAD. `host` empty means every host.
     More literal segments win over parameters, parameters over `**`, then more predicates win; two routes that would
     tie for a request are refused when the table is compiled.
+
+    `retries`: attempts after the first. `idempotency_key`: both origins keep Idempotency-Keys in one migrated table, so
+    that a POST with one may be retried. `breaker` holds for each of its clusters, `rate` for each targeting key.
 
     >>> Route(name="me", flag="auth", path="/api/auth/me", clusters={}).path
     '/api/auth/me'
@@ -81,3 +102,6 @@ class Route:
     access: Access = Access.PUBLIC
     retries: int = 1
     fallback: bool = True
+    breaker: BreakerPolicy = _USUAL_BREAKER
+    rate: Rate | None = None
+    idempotency_key: bool = False
