@@ -8,7 +8,7 @@ import typer
 
 from strangler_proxy.cli.live_names import flag_names
 from strangler_proxy.cli.output import Format, OutputOption, say, say_next, show
-from strangler_proxy.cli.tables import flags_table, operations_table, proxies_table
+from strangler_proxy.cli.tables import flags_table, operations_table, proxies_table, sick_words
 
 
 def status(
@@ -52,5 +52,7 @@ def warn(document: dict[str, Any]) -> None:
     elif taken < live:
         say(f"revision {document['revision']} is acknowledged by {taken} of {live} live proxies")
     for proxy in document["proxies"]:
+        if proxy["live"] and (sick := sick_words(proxy)):
+            say(f"proxy {proxy['proxy_id']} sees sick upstreams: {sick}")
         if proxy["refused_table"]:
             say(f"proxy {proxy['proxy_id']} refused a newer table and serves revision {proxy['revision']}")

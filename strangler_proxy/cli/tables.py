@@ -75,7 +75,7 @@ def stream_words(flag: Json) -> str:
 
 def proxies_table(proxies: Sequence[Json], revision: int) -> Table:
     """Proxies: what each serves, how old its report is, and which tables it refused."""
-    table = grid("PROXY", "STATE", "REVISION", "REPORTED", "HOLDING", "ADDRESS", "REFUSED TABLE")
+    table = grid("PROXY", "STATE", "REVISION", "REPORTED", "HOLDING", "ADDRESS", "SICK UPSTREAMS", "REFUSED TABLE")
     for proxy in proxies:
         behind = proxy["live"] and proxy["revision"] < revision
         state = "[yellow]behind[/]" if behind else "[green]live[/]" if proxy["live"] else "[red]silent[/]"
@@ -87,9 +87,17 @@ def proxies_table(proxies: Sequence[Json], revision: int) -> Table:
             "-" if proxy["age_seconds"] is None else f"{duration(proxy['age_seconds'])} ago",
             escape(holding) or "-",
             escape(proxy["address"]) or "-",
+            f"[yellow]{escape(sick)}[/]" if (sick := sick_words(proxy)) else "-",
             f"[red]{escape(proxy['refused_table'])}[/]" if proxy["refused_table"] else "-",
         )
     return table
+
+
+def sick_words(proxy: Json) -> str:
+    """Breakers that are not closed and endpoints that are ejected, as one proxy sees them."""
+    upstreams = proxy.get("upstreams") or {}
+    parts = [f"breaker {each}" for each in upstreams.get("breakers", ())]
+    return ", ".join(parts + [f"ejected {each}" for each in upstreams.get("ejected", ())])
 
 
 def operations_table(operations: Sequence[Json]) -> Table:

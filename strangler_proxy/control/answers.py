@@ -64,6 +64,7 @@ def proxy_answer(proxy: Heartbeat, *, live: bool, now: dt.datetime) -> Json:
         "live": live,
         "revision": proxy.revision,
         "refused_table": proxy.refused_table,
+        "upstreams": {kind: list(names) for kind, names in proxy.upstreams.items()},
         "address": proxy.address,
         "holding": dict(proxy.holding),
         "unsafe_in_flight": dict(proxy.unsafe_in_flight),

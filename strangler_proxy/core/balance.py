@@ -21,7 +21,7 @@ def pick(rule: Balance, pending: Sequence[int], weights: Sequence[float], turn: 
     """The place of the endpoint that gets the next request; None where every weight is 0.
 
     `pending` requests and `weights` (1 in full use, 0 out, between them slowly starting) by endpoint; `turn` counts
-    upwards by one with every call and settles ties.
+    upwards by one with every call and settles ties. One that starts slowly is considered in `weight` of the calls.
 
     >>> pick(Balance.LEAST_PENDING, [2, 1, 0], [1, 1, 0], turn=0)
     1
@@ -35,7 +35,8 @@ def pick(rule: Balance, pending: Sequence[int], weights: Sequence[float], turn: 
         return None
     if rule is Balance.ROUND_ROBIN:
         return next((place for place in usable if _accepts(turn // size, weights[place])), usable[0])
-    return min(usable, key=lambda place: (pending[place] + 1) / weights[place])
+    candidates = [place for place in usable if _accepts(turn, weights[place])]
+    return min(candidates or usable, key=pending.__getitem__)
 
 
 def start_weight(since_s: float, slow_start_s: float) -> float:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from strangler_proxy.core.breaker import BreakerPolicy
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.manifest import Manifest
+from strangler_proxy.core.outlier import OutlierPolicy
+from strangler_proxy.core.probe import ProbePolicy
+from strangler_proxy.core.rate import Rate
 from strangler_proxy.core.route import Cluster, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.core.table import RoutingTable
+
+Policy = BreakerPolicy | OutlierPolicy | ProbePolicy | Rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +84,28 @@ def _declared(one: Flag | Capability, salt: str, owns_data: bool) -> dict[str, s
 
 
 def _cluster(known: Cluster | None, wanted: Cluster) -> Iterator[Change]:
-    before = None if known is None else {"endpoints": ", ".join(map(str, known.endpoints))}
-    after = {"endpoints": ", ".join(map(str, wanted.endpoints))}
+    before = None if known is None else _declared_cluster(known)
+    after = _declared_cluster(wanted)
     yield from _pair(f'cluster "{wanted.name}"', before, after, after["endpoints"])
+
+
+def _declared_cluster(cluster: Cluster) -> dict[str, str]:
+    return {
+        "endpoints": ", ".join(map(str, cluster.endpoints)),
+        "balance": cluster.balance.value,
+        "max_pending": str(cluster.max_pending),
+        "slow_start_s": f"{cluster.slow_start_s:g}",
+        "outlier": _policy(cluster.outlier),
+        "probe": _policy(cluster.probe),
+    }
+
+
+def _policy(policy: Policy | None) -> str:
+    """`failures=10 share=50`."""
+    if policy is None:
+        return ""
+    values = ((field.name, getattr(policy, field.name)) for field in fields(policy))
+    return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values)
 
 
 def _route(route: Route | None) -> dict[str, str] | None:
@@ -95,6 +120,9 @@ def _route(route: Route | None) -> dict[str, str] | None:
         "access": route.access.value,
         "retries": str(route.retries),
         "fallback": _word(route.fallback),
+        "breaker": _policy(route.breaker),
+        "rate": _policy(route.rate),
+        "idempotency_key": _word(route.idempotency_key),
     }
     shown |= {f"{origin.value} cluster": route.clusters.get(origin, "") for origin in Origin}
     return shown | {field.name: f"{getattr(route.timeouts, field.name):g}" for field in fields(Timeouts)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierPolicy:
-    """After `failures` in a row (0: never) an endpoint is out for `eject_s`, then twice that, `longest_s` at most.
+    """After `failures` in a row (0: never), or one refused connection, an endpoint is out for `eject_s`, then twice that, `longest_s` at most.
 
     No more than `share` percent of a cluster's endpoints are out at once, rounded down.
     """
@@ -41,15 +41,19 @@ class Outlier:
         return now < self.ejected_until
 
 
-def note_failure(one: Outlier, all_of_them: Iterable[Outlier], policy: OutlierPolicy, now: float) -> bool:
+def note_failure(
+    one: Outlier, all_of_them: Iterable[Outlier], policy: OutlierPolicy, now: float, *, unreachable: bool = False
+) -> bool:
     """Count a failure of one endpoint; True where it is ejected with it.
 
+    One that is `unreachable` (no connection was to be had) counts for all that are needed: an endpoint that refuses is
+    never busy, so that the fewest pending requests would make it everybody's first choice.
     Failures of requests that were under way when it was ejected are not counted. An endpoint that stayed well for
     `longest_s` after it came back begins with the shortest ejection again.
     """
     if one.is_out(now):
         return False
-    one.failures += 1
+    one.failures += max(1, policy.failures) if unreachable else 1
     if not 0 < policy.failures <= one.failures:
         return False
     known = list(all_of_them)

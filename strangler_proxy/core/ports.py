@@ -21,6 +21,7 @@ class Heartbeat:
 
     `revision` is the one served now. `unsafe_in_flight`: unsafe requests of a held flag, by flag key, that were sent on
     before the hold and have not ended. `refused_table`: why a newer table was not taken, empty if none was refused.
+    `upstreams` that are sick: `breakers` ("CLUSTER/ROUTE open") and `ejected` ("CLUSTER HOST:PORT outlier").
     """
 
     proxy_id: str
@@ -28,6 +29,7 @@ class Heartbeat:
     unsafe_in_flight: Mapping[str, int] = field(default_factory=dict)
     holding: Mapping[str, int] = field(default_factory=dict)
     refused_table: str = ""
+    upstreams: Mapping[str, Sequence[str]] = field(default_factory=dict)
     address: str = ""
     started_at: dt.datetime | None = None
     seen_at: dt.datetime | None = None

@@ -62,6 +62,13 @@ def parse_with_places(text: str, file_name: str, environment: Mapping[str, str])
     )
     if head.text("key", key) != key:
         head.problem("key", f'key "{head.values["key"]}" is not the file\'s name "{key}"')
+    for route in capability.routes:
+        if route.idempotency_key and (capability.manifest is None or capability.manifest.idempotency_table is None):
+            document.problems.add(
+                ("routes", route.name, "idempotency_key"),
+                f'route "{route.name}": idempotency_key needs [data] with an idempotency_table: '
+                "both sides have to keep the keys in one table that moves",
+            )
     for both in sorted(capability.allow & capability.deny):
         head.problem("deny", f'"{both}" is on the allow list and on the deny list')
     if not document.has("routes") or not document.values["routes"]:

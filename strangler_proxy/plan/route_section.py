@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.plan.fields import Fields, substitute
+from strangler_proxy.plan.policy_section import cluster_policies, route_policies
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
@@ -40,8 +41,9 @@ def _cluster(name: str, fields: Fields, environment: Mapping[str, str]) -> Clust
             found.append(endpoint)
     if fields.has("endpoints") and fields.values["endpoints"] == []:
         fields.problem("endpoints", "has no endpoints")
+    policies = cluster_policies(fields)
     fields.finish()
-    return Cluster(name=name, endpoints=tuple(found))
+    return Cluster(name=name, endpoints=tuple(found), **policies)
 
 
 def parse_endpoint(text: str) -> Endpoint | None:
@@ -80,6 +82,7 @@ def _route(name: str, fields: Fields, flag: str, defaults: Mapping[Origin, str])
         access=fields.choice("access", _ACCESS, Access.PUBLIC),
         retries=fields.whole("retries", 1, 0, 3),
         fallback=fields.flag("fallback", True),
+        **route_policies(fields),
     )
     fields.finish()
     return route

@@ -17,6 +17,7 @@ from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftRefere
 from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.core.table import RoutingTable
+from strangler_proxy.store.policies import cluster_policy, cluster_policy_from, route_policy, route_policy_from
 
 Document = dict[str, Any]
 T = TypeVar("T")
@@ -47,15 +48,20 @@ def parsed(what: str, read: Callable[[], T]) -> T:
 
 
 def cluster_document(cluster: Cluster) -> Document:
-    """`{"name", "endpoints": ["host:port", ...]}`."""
-    return {"name": cluster.name, "endpoints": [str(endpoint) for endpoint in cluster.endpoints]}
+    """`{"name", "endpoints": ["host:port", ...], "policy": {...}}`."""
+    endpoints = [str(endpoint) for endpoint in cluster.endpoints]
+    return {"name": cluster.name, "endpoints": endpoints, "policy": cluster_policy(cluster)}
 
 
 def cluster_from(document: Mapping[str, Any]) -> Cluster:
     """The cluster of a document."""
     return parsed(
         f"cluster {document.get('name')!r}",
-        lambda: Cluster(name=str(document["name"]), endpoints=tuple(map(_endpoint, document["endpoints"]))),
+        lambda: Cluster(
+            name=str(document["name"]),
+            endpoints=tuple(map(_endpoint, document["endpoints"])),
+            **cluster_policy_from(document.get("policy") or {}),
+        ),
     )
 
 
@@ -80,6 +86,7 @@ def route_document(route: Route) -> Document:
         "access": route.access.value,
         "retries": route.retries,
         "fallback": route.fallback,
+        "policy": route_policy(route),
     }
 
 
@@ -100,6 +107,7 @@ def route_from(document: Mapping[str, Any]) -> Route:
             access=Access(document["access"]),
             retries=int(document["retries"]),
             fallback=bool(document["fallback"]),
+            **route_policy_from(document.get("policy") or {}),
         ),
     )
 

@@ -67,7 +67,7 @@ def route_values(route: Route, position: int) -> Values:
     document = route_document(route)
     return {
         **document,
-        **{name: Jsonb(document[name]) for name in ("headers", "query", "timeouts")},
+        **{name: Jsonb(document[name]) for name in ("headers", "query", "timeouts", "policy")},
         **{f"{origin.value}_cluster": route.clusters[origin] for origin in Origin},
         "position": position,
     }
@@ -80,7 +80,8 @@ def cluster_of_row(row: Row) -> Cluster:
 
 def cluster_values(cluster: Cluster, capability: str, position: int) -> Values:
     """Parameters for writing a cluster."""
-    return {**cluster_document(cluster), "capability": capability, "position": position}
+    document = cluster_document(cluster)
+    return {**document, "policy": Jsonb(document["policy"]), "capability": capability, "position": position}
 
 
 def capability_values(capability: Capability, *, at: dt.datetime, by: str) -> Values:
@@ -126,6 +127,7 @@ def heartbeat_values(heartbeat: Heartbeat) -> Values:
         "unsafe_in_flight": Jsonb(dict(heartbeat.unsafe_in_flight)),
         "holding": Jsonb(dict(heartbeat.holding)),
         "refused_table": heartbeat.refused_table,
+        "upstreams": Jsonb({kind: list(names) for kind, names in heartbeat.upstreams.items()}),
         "address": heartbeat.address,
         "started_at": heartbeat.started_at,
     }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,11 +161,20 @@ def control_rig(database_url: str, folder: Path, *, start: bool = True) -> Itera
 class Proxy:
     """The heartbeats of a proxy: it takes every table (`follows`), or stays at revision 0 and says why."""
 
-    def __init__(self, database_url: str, proxy_id: str, *, follows: bool = True, refused: str = "") -> None:
+    def __init__(
+        self,
+        database_url: str,
+        proxy_id: str,
+        *,
+        follows: bool = True,
+        refused: str = "",
+        upstreams: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self._url = database_url
         self._id = proxy_id
         self._follows = follows
         self._refused = refused
+        self._upstreams = upstreams or {}
         self._stop = threading.Event()
         self._beating = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -184,8 +193,15 @@ class Proxy:
         try:
             while not self._stop.is_set():
                 revision = await store.tables.revision() if self._follows else 0
-                beat = Heartbeat(proxy_id=self._id, revision=revision, refused_table=self._refused, address="here:1")
-                await store.tables.beat(beat)
+                await store.tables.beat(
+                    Heartbeat(
+                        proxy_id=self._id,
+                        revision=revision,
+                        refused_table=self._refused,
+                        upstreams=self._upstreams,
+                        address="here:1",
+                    )
+                )
                 self._beating.set()
                 await asyncio.sleep(0.05)
             await store.tables.leave(self._id)

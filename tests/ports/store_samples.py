@@ -5,8 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from strangler_proxy.core.balance import Balance
+from strangler_proxy.core.breaker import BreakerPolicy
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftReference, Table
+from strangler_proxy.core.outlier import OutlierPolicy
+from strangler_proxy.core.probe import ProbePolicy
+from strangler_proxy.core.rate import Rate
 from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.store import Store
@@ -42,10 +47,23 @@ CATALOG = Capability(
             access=Access.BEARER,
             retries=2,
             fallback=False,
+            breaker=BreakerPolicy(failures=3, share=20, window_s=4.0, open_s=0.5, trials=2),
+            rate=Rate(per_s=2.5, burst=9),
+            idempotency_key=True,
             clusters={Origin.MONOLITH: "monolith", Origin.EXTRACTED: "catalog"},
         ),
     ),
-    clusters=(MONOLITH, cluster("catalog", 8005, 8006)),
+    clusters=(
+        MONOLITH,
+        dataclasses.replace(
+            cluster("catalog", 8005, 8006),
+            balance=Balance.ROUND_ROBIN,
+            max_pending=77,
+            slow_start_s=0.0,
+            outlier=OutlierPolicy(failures=2, eject_s=1.5, longest_s=9.0, share=34),
+            probe=ProbePolicy(path="/up?deep=1", interval_s=0.5, timeout_s=0.2, unwell=1, well=4),
+        ),
+    ),
     allow=frozenset({"ada"}),
     deny=frozenset({"bob", "cyd"}),
     fallback_safe=False,

@@ -15,6 +15,8 @@ from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.store import Store
 from tests.ports.store_samples import CATALOG, LEDGER, applied, cluster
 
+SICK = {"breakers": ["catalog/catalog-list open"], "ejected": ["catalog 127.0.0.1:8005 probe"]}
+
 
 async def test_an_empty_database_has_an_empty_table_without_a_default(store: Store) -> None:
     table = await store.tables.load()
@@ -158,11 +160,12 @@ async def test_a_heartbeat_is_answered_with_clock_revision_and_replication(store
     )
     assert (pulse.revision, dict(pulse.replicated_through)) == (1, {})
     await store.flags.replicated("ledger", pulse.clock)
-    again = await store.tables.beat(Heartbeat(proxy_id="p1", revision=1, refused_table="because"))
+    again = await store.tables.beat(Heartbeat(proxy_id="p1", revision=1, refused_table="because", upstreams=SICK))
     assert dict(again.replicated_through) == {"ledger": pulse.clock}
     assert again.clock > pulse.clock
     (live,) = await store.flags.live_proxies()
     assert (live.proxy_id, live.revision, live.refused_table, dict(live.holding)) == ("p1", 1, "because", {})
+    assert dict(live.upstreams) == SICK
     assert live.started_at is not None
     assert live.seen_at == again.clock
     assert await store.tables.revision() == 1, "replication is not a revision"

@@ -31,12 +31,13 @@ def test_who_is_out_is_never_chosen_and_somebody_is_while_anybody_is_in(
 
 
 @given(endpoints, st.integers(0, 100))
-def test_least_pending_takes_the_fewest_by_weight(known: tuple[list[int], list[float]], turn: int) -> None:
+def test_least_pending_never_passes_over_one_in_full_use_with_fewer(
+    known: tuple[list[int], list[float]], turn: int
+) -> None:
     pending, weights = known
     place = pick(Balance.LEAST_PENDING, pending, weights, turn)
     if place is not None:
-        least = min((p + 1) / w for p, w in zip(pending, weights, strict=True) if w > 0)
-        assert (pending[place] + 1) / weights[place] == least
+        assert all(pending[place] <= p for p, weight in zip(pending, weights, strict=True) if weight == 1.0)
 
 
 @pytest.mark.parametrize("rule", list(Balance))
@@ -46,11 +47,19 @@ def test_equal_endpoints_get_equal_parts(rule: Balance, size: int) -> None:
     assert set(chosen.values()) == {100}
 
 
-@given(st.floats(0.1, 1.0))
-def test_a_starting_endpoint_gets_its_weights_part_of_its_turns(weight: float) -> None:
+@given(st.floats(0.1, 0.99), st.integers(2, 4))
+def test_a_starting_endpoint_gets_its_weights_part_of_its_turns(weight: float, size: int) -> None:
     turns = 2_000
-    chosen = Counter(pick(Balance.ROUND_ROBIN, [0, 0], [1.0, weight], turn) for turn in range(turns))
-    assert abs(chosen[1] - turns / 2 * weight) <= 2
+    weights = [*[1.0] * (size - 1), weight]
+    chosen = Counter(pick(Balance.ROUND_ROBIN, [0] * size, weights, turn) for turn in range(turns))
+    assert abs(chosen[size - 1] - turns / size * weight) <= 2
+
+
+@given(st.floats(0.1, 0.99), st.lists(st.integers(0, 9), min_size=2, max_size=2))
+def test_a_starting_endpoint_is_not_overrun_for_being_idle(weight: float, pending: list[int]) -> None:
+    turns = 2_000
+    chosen = Counter(pick(Balance.LEAST_PENDING, pending, [1.0, weight], turn) for turn in range(turns))
+    assert chosen[1] <= turns * weight + 1
 
 
 @given(st.floats(0, 100), st.floats(0, 100), st.floats(0, 60))

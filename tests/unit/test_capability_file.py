@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from strangler_proxy.core.balance import Balance
+from strangler_proxy.core.breaker import BreakerPolicy
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.manifest import OnDelete
-from strangler_proxy.core.route import Access, Endpoint, Predicate
+from strangler_proxy.core.outlier import OutlierPolicy
+from strangler_proxy.core.probe import ProbePolicy
+from strangler_proxy.core.rate import Rate
+from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.plan import SourceFile, load_plans, parse_capability, read_files
 from tests.servers import ROOT
@@ -229,3 +234,78 @@ def test_paths_that_cannot_be_read_are_told_all_at_once(tmp_path: Path) -> None:
 def test_a_single_file_brings_the_default_beside_it() -> None:
     names = [Path(file.name).name for file in read_files([PLANS / "auth.toml"])]
     assert names == ["_default.toml", "auth.toml"]
+
+
+POLICIES = """
+[clusters.many]
+endpoints = ["127.0.0.1:1", "127.0.0.1:2"]
+balance = "round-robin"
+max_pending = 50
+slow_start_s = 0
+outlier = { failures = 2, eject_s = 1, longest_s = 10, share = 34 }
+probe = { path = "/healthz?deep=1", interval_s = 0.5, timeout_s = 0.2, unwell = 1, well = 4 }
+
+[routes.write]
+path = "/things"
+extracted = "many"
+breaker = { failures = 3, share = 20, window_s = 4, open_s = 0.5, trials = 2 }
+rate = { per_s = 2.5, burst = 9 }
+"""
+
+
+def test_policies_of_clusters_and_routes() -> None:
+    found = parse_capability(GOOD + POLICIES, "things.toml", {})
+    many = found.clusters[2]
+    assert (many.balance, many.max_pending, many.slow_start_s) == (Balance.ROUND_ROBIN, 50, 0.0)
+    assert many.outlier == OutlierPolicy(failures=2, eject_s=1.0, longest_s=10.0, share=34)
+    assert many.probe == ProbePolicy(path="/healthz?deep=1", interval_s=0.5, timeout_s=0.2, unwell=1, well=4)
+    route = found.routes[1]
+    assert route.breaker == BreakerPolicy(failures=3, share=20, window_s=4.0, open_s=0.5, trials=2)
+    assert route.rate == Rate(per_s=2.5, burst=9)
+
+
+def test_what_is_not_written_is_usual_and_safe() -> None:
+    found = parse_capability(GOOD, "things.toml", {})
+    assert found.clusters[0] == Cluster(name="old", endpoints=found.clusters[0].endpoints)
+    (route,) = found.routes
+    assert (route.breaker, route.rate, route.idempotency_key) == (BreakerPolicy(), None, False)
+
+
+def test_a_rate_without_a_burst_allows_a_second_of_it() -> None:
+    found = parse_capability(GOOD + "rate = { per_s = 4 }\n", "things.toml", {})
+    assert found.routes[0].rate == Rate(per_s=4.0, burst=4)
+
+
+def test_policies_that_make_no_sense_are_told_with_their_lines() -> None:
+    text = (
+        GOOD
+        + """
+[clusters.many]
+endpoints = ["127.0.0.1:1"]
+balance = "random"
+max_pending = 0
+slow_start_s = -1
+outlier = { eject_s = 100, longest_s = 10, share = 100 }
+probe = { interval_s = 0 }
+
+[routes.write]
+path = "/things"
+breaker = { failure = 3, share = 0 }
+rate = { burst = 9 }
+idempotency_key = true
+"""
+    )
+    assert [each.partition(": ")[2] for each in problems_of(text)] == [
+        'cluster "many": balance "random" is none of least-pending, round-robin',
+        'cluster "many": max_pending 0 is outside 1..1000000',
+        'cluster "many": slow_start_s -1 is outside 0 < seconds <= 3600',
+        'cluster "many", outlier: longest_s 10 is less than eject_s 100',
+        'cluster "many", outlier: share 100 is outside 0..99',
+        'cluster "many", probe: "path" is missing',
+        'cluster "many", probe: interval_s 0 is outside 0 < seconds <= 3600',
+        'route "write", breaker: share 0 is outside 1..100',
+        'route "write", breaker: unknown key "failure"; did you mean "failures"?',
+        'route "write", rate: per_s must be a number of requests a second, 0 < per_s <= 100000',
+        'route "write": idempotency_key needs [data] with an idempotency_table: both sides have to keep the keys in '
+        "one table that moves",
+    ]

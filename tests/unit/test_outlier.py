@@ -30,6 +30,12 @@ def test_a_good_answer_between_failures_begins_the_count_anew() -> None:
         known[0].failures = 0
 
 
+def test_one_that_cannot_be_reached_is_out_at_once() -> None:
+    known = [Outlier(), Outlier()]
+    assert note_failure(known[0], known, POLICY, 0.0, unreachable=True)
+    assert not note_failure(known[1], known, OutlierPolicy(failures=0), 0.0, unreachable=True)
+
+
 def test_the_only_endpoint_is_never_ejected() -> None:
     only = [Outlier()]
     assert not fail(only[0], only, 0.0, times=100)

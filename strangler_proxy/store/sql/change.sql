@@ -49,15 +49,16 @@ DELETE FROM strangler.route WHERE flag = %(key)s
 
 -- name: cluster
 -- One declared cluster.
-INSERT INTO strangler.cluster (capability, name, position, endpoints)
-VALUES (%(capability)s, %(name)s, %(position)s, %(endpoints)s)
+INSERT INTO strangler.cluster (capability, name, position, endpoints, policy)
+VALUES (%(capability)s, %(name)s, %(position)s, %(endpoints)s, %(policy)s)
 
 -- name: route
 -- One declared route.
 INSERT INTO strangler.route (name, flag, position, host, path, methods, headers, query, monolith_cluster,
-    extracted_cluster, timeouts, access, retries, fallback)
+    extracted_cluster, timeouts, access, retries, fallback, policy)
 VALUES (%(name)s, %(flag)s, %(position)s, %(host)s, %(path)s, %(methods)s, %(headers)s, %(query)s,
-    %(monolith_cluster)s, %(extracted_cluster)s, %(timeouts)s, %(access)s, %(retries)s, %(fallback)s)
+    %(monolith_cluster)s, %(extracted_cluster)s, %(timeouts)s, %(access)s, %(retries)s, %(fallback)s,
+    %(policy)s)
 
 -- name: replicated
 -- How far the copy is complete: not a switch, no audit entry.

@@ -25,12 +25,12 @@ FROM strangler.flag WHERE key = %(key)s
 -- name: routes
 -- All routes, in declared order.
 SELECT name, flag, host, path, methods, headers, query, monolith_cluster, extracted_cluster, timeouts, access, retries,
-    fallback
+    fallback, policy
 FROM strangler.route ORDER BY flag, position
 
 -- name: clusters
 -- All clusters by the capability that declares them.
-SELECT capability, name, endpoints FROM strangler.cluster ORDER BY capability, position
+SELECT capability, name, endpoints, policy FROM strangler.cluster ORDER BY capability, position
 
 -- name: capabilities
 -- What was applied of each capability beyond flag, routes and clusters.
@@ -55,11 +55,12 @@ WITH old AS (
     WHERE seen_at < clock_timestamp() - interval '1 hour' AND proxy_id <> %(proxy_id)s
 )
 INSERT INTO strangler.proxy
-    (proxy_id, revision, unsafe_in_flight, holding, refused_table, address, started_at, seen_at)
-VALUES (%(proxy_id)s, %(revision)s, %(unsafe_in_flight)s, %(holding)s, %(refused_table)s, %(address)s,
+    (proxy_id, revision, unsafe_in_flight, holding, refused_table, upstreams, address, started_at, seen_at)
+VALUES (%(proxy_id)s, %(revision)s, %(unsafe_in_flight)s, %(holding)s, %(refused_table)s, %(upstreams)s, %(address)s,
     coalesce(%(started_at)s, clock_timestamp()), clock_timestamp())
 ON CONFLICT (proxy_id) DO UPDATE SET revision = excluded.revision, unsafe_in_flight = excluded.unsafe_in_flight,
-    holding = excluded.holding, refused_table = excluded.refused_table, address = excluded.address,
+    holding = excluded.holding, refused_table = excluded.refused_table, upstreams = excluded.upstreams,
+    address = excluded.address,
     started_at = coalesce(%(started_at)s, proxy.started_at), seen_at = excluded.seen_at
 RETURNING seen_at
 
@@ -74,5 +75,5 @@ DELETE FROM strangler.proxy WHERE proxy_id = %(proxy_id)s
 
 -- name: proxies
 -- Reports that are younger than so many seconds.
-SELECT proxy_id, revision, unsafe_in_flight, holding, refused_table, address, started_at, seen_at
+SELECT proxy_id, revision, unsafe_in_flight, holding, refused_table, upstreams, address, started_at, seen_at
 FROM strangler.proxy WHERE seen_at > clock_timestamp() - make_interval(secs => %(seconds)s) ORDER BY proxy_id
