@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format lock clean wheel
+.PHONY: help demo test check format lock clean wheel bench bench-gate bench-growth fuzz soak
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
@@ -23,6 +23,13 @@ demo: $(READY) ## both stacks, a live migration of auth and payments (DEMO=once:
 
 test: $(READY) ## every test tier; what could not run is listed last
 	$(BIN)/pytest
+
+fuzz: $(READY) ## hostile bytes at the proxy, no two runs alike (SECONDS=60)
+	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py -s
+
+soak: $(READY) ## bodies of 1 GiB and 5,000 bad clients through a proxy, in flat memory
+	STRANGLER_TEST_BULK_BYTES=$$((1 << 30)) STRANGLER_TEST_CROWD=5000 \
+		$(BIN)/pytest tests/integration/test_serve_bulk.py tests/integration/test_serve_crowds.py
 
 check: $(READY) ## style, types, architecture contracts
 	$(BIN)/ruff format --check .
@@ -40,6 +47,17 @@ lock: $(READY) ## write the hash-locked requirements files anew
 		--all-extras pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--extra examples pyproject.toml -o requirements/examples.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		requirements/bench.in -o requirements/bench.txt
+
+bench: $(READY) ## everybody side by side: CPU per request, as a table, JSON and a picture
+	$(BIN)/python -m tests.benchmarks.run --json var/bench/bench.json --picture docs/pictures/bench.svg $(BENCH)
+
+bench-gate: $(READY) ## fail where a request costs more CPU than with Envoy in the same run
+	$(BIN)/python -m tests.benchmarks.run --gate
+
+bench-growth: $(READY) ## how cost grows: routes, idle connections, body size, processes
+	$(BIN)/python -m tests.benchmarks.growth
 
 wheel: $(READY) ## the toolkit alone, as a wheel in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ _WAYS: Final = 8
 _SLOT_WORDS: Final = 2
 _BYTES: Final = _BUCKETS * _WAYS * _SLOT_WORDS * 8
 _TRIES: Final = 3
+_PLACES_KEPT: Final = 8_192
 
 
 class OwnWrites:
@@ -38,10 +40,11 @@ class OwnWrites:
         self._view = memoryview(self._memory)
         self._hashes = self._view.cast("Q")
         self._times = self._view.cast("d")
+        self._places: dict[tuple[str, str], tuple[int, int, bytes]] = {}
 
     def note(self, flag: str, subject: str, at: float) -> None:
         """This subject wrote at that time; an earlier time than the known one changes nothing."""
-        key, first = _place(flag, subject)
+        key, first, _ = self._place(flag, subject)
         for _ in range(_TRIES):
             slot = self._slot(key, first)
             if self._hashes[slot] == key and self._times[slot + 1] >= at:
@@ -53,7 +56,9 @@ class OwnWrites:
 
     def wrote_at(self, flag: str, subject: str) -> float:
         """When this subject wrote last, 0.0 if it is not known to have."""
-        key, first = _place(flag, subject)
+        key, first, raw = self._place(flag, subject)
+        if self._memory.find(raw, first * 8, (first + _WAYS * _SLOT_WORDS) * 8) < 0:
+            return 0.0
         hashes = self._hashes
         for slot in range(first, first + _WAYS * _SLOT_WORDS, _SLOT_WORDS):
             if hashes[slot] == key:
@@ -66,6 +71,15 @@ class OwnWrites:
         self._times.release()
         self._view.release()
         self._memory.close()
+
+    def _place(self, flag: str, subject: str) -> tuple[int, int, bytes]:
+        """Hash, first word of its bucket, and the hash as it lies in memory; worked out once for a subject."""
+        found = self._places.get((flag, subject))
+        if found is None:
+            if len(self._places) >= _PLACES_KEPT:
+                self._places.clear()
+            found = self._places[flag, subject] = _place(flag, subject)
+        return found
 
     def _slot(self, key: int, first: int) -> int:
         """Where the key is, else an empty slot, else the oldest."""
@@ -80,9 +94,9 @@ class OwnWrites:
         return oldest
 
 
-def _place(flag: str, subject: str) -> tuple[int, int]:
+def _place(flag: str, subject: str) -> tuple[int, int, bytes]:
     key = xxhash.xxh64_intdigest(f"{flag}\0{subject}".encode("utf-8", "surrogateescape")) or 1
-    return key, (key % _BUCKETS) * _WAYS * _SLOT_WORDS
+    return key, (key % _BUCKETS) * _WAYS * _SLOT_WORDS, key.to_bytes(8, sys.byteorder)
 
 
 def _mapped(path: Path | None) -> mmap.mmap:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import os
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from strangler_proxy.core.bucketing import bucket
@@ -29,6 +30,7 @@ _LONGEST_REMEMBERED = 256
 _KEPT = 8_192
 _YEAR_S = 31_536_000
 _DRAWS = 256
+_MARKS_A_SECOND = 20
 
 
 class Router:
@@ -39,6 +41,7 @@ class Router:
         self.metrics = metrics
         self._visitors: dict[bytes, str | None] = {}
         self._subjects: dict[bytes, str] = {}
+        self._marks: dict[tuple[str, float, bool], bytes] = {}
 
     def match(
         self, method: bytes, target: bytes, fields: RequestFields, raw: list[tuple[bytes, bytes]]
@@ -139,20 +142,38 @@ class Router:
         return _set_cookie(VISITOR_COOKIE, signer.visitor_cookie(visitor), _YEAR_S, exchange.edge.secure)
 
     def own_write_line(self, exchange: Exchange) -> bytes:
-        """Note that this subject wrote, now; the Set-Cookie line that tells every proxy, empty without a signer."""
+        """Note that this subject wrote, now; the Set-Cookie line that tells every proxy, empty without a signer.
+
+        The time is rounded up (a mark too late only sends a read to the owner without need), so that many clients
+        share one signature.
+        """
         state = self.state
         flag = exchange.runtime.flag
         if flag is None:
             return b""
-        now = state.now()
+        now = ceil(state.now() * _MARKS_A_SECOND) / _MARKS_A_SECOND
         state.own_writes.note(flag.key, self.targeting_key(exchange), now)
         if state.signer is None:
             return b""
-        window = state.options.own_write_s
-        written = {key: at for key, at in self._cookie_writes(exchange).items() if now - at < window}
-        written[flag.key] = now
-        line = state.signer.own_writes_cookie(dict(sorted(written.items(), key=lambda item: -item[1])[:16]))
-        return _set_cookie(OWN_WRITES_COOKIE, line, round(window), exchange.edge.secure)
+        known = self._cookie_writes(exchange)
+        if known:
+            window = state.options.own_write_s
+            written = {key: at for key, at in known.items() if now - at < window}
+            written[flag.key] = now
+            return self._mark(dict(sorted(written.items(), key=lambda item: -item[1])[:16]), exchange.edge.secure)
+        key = (flag.key, now, exchange.edge.secure)
+        line = self._marks.get(key)
+        if line is None:
+            if len(self._marks) >= _LONGEST_REMEMBERED:
+                self._marks.clear()
+            line = self._marks[key] = self._mark({flag.key: now}, exchange.edge.secure)
+        return line
+
+    def _mark(self, written: dict[str, float], secure: bool) -> bytes:
+        signer = self.state.signer
+        assert signer is not None
+        value = signer.own_writes_cookie(written)
+        return _set_cookie(OWN_WRITES_COOKIE, value, round(self.state.options.own_write_s), secure)
 
     def _wrote_lately(self, exchange: Exchange, flag_key: str) -> bool:
         state = self.state
@@ -163,12 +184,14 @@ class Router:
         return state.replicated.get(flag_key, 0.0) <= at
 
     def _cookie_writes(self, exchange: Exchange) -> dict[str, float]:
-        signer = self.state.signer
-        header = exchange.fields.cookie
-        if signer is None or OWN_WRITES_COOKIE not in header:
-            return {}
-        value = cookie(header, OWN_WRITES_COOKIE)
-        return signer.own_writes(value.decode("latin-1")) if value else {}
+        fields = exchange.fields
+        written = fields.writes
+        if written is None:
+            signer = self.state.signer
+            value = cookie(fields.cookie, OWN_WRITES_COOKIE) if OWN_WRITES_COOKIE in fields.cookie else b""
+            written = signer.own_writes(value.decode("latin-1")) if signer is not None and value else {}
+            fields.writes = written
+        return written
 
     def _override(self, exchange: Exchange, flag_key: str) -> Origin | None:
         if self.state.signer is None:

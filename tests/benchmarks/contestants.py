@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,8 +149,37 @@ def _ours(mode: str) -> Callable[[Path, int], list[str]]:
     return prepare
 
 
+_UVICORN = ("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", "--backlog", "1024",
+            "--no-proxy-headers", "--no-server-header", "--no-date-header")  # fmt: skip
+_APP = "tests.benchmarks.asgi_app:app"
+
+
+def _ours_uvicorn(folder: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "uvicorn", _APP, "--host", "127.0.0.1", "--port", str(port), *_UVICORN]
+
+
+def _ours_granian(folder: Path, port: int) -> list[str]:
+    return [wheel("granian"), "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+            "--runtime-threads", "1", "--loop", "uvloop", "--no-ws", "--http", "1", "--log-level", "warning",
+            "--backlog", "1024", _APP]  # fmt: skip
+
+
+def _uvicorn(factory: str) -> Callable[[Path, int], list[str]]:
+    def prepare(folder: Path, port: int) -> list[str]:
+        return [wheel("uvicorn"), f"tests.benchmarks.others:{factory}", "--factory", "--host", "127.0.0.1",
+                "--port", str(port), *_UVICORN]  # fmt: skip
+
+    return prepare
+
+
+def _django_revproxy(folder: Path, port: int) -> list[str]:
+    return [wheel("gunicorn"), "-w", "1", "-k", "gthread", "--threads", "32", "--keep-alive", "30",
+            "-b", f"127.0.0.1:{port}", "tests.benchmarks.others:django_revproxy()"]  # fmt: skip
+
+
 _ONE_CORE = {"GOMAXPROCS": "1"}
-_HERE = {"PYTHONPATH": str(ROOT), **({"PATH": os.environ["PATH"]} if "PATH" in os.environ else {})}
+_HERE = {"PYTHONPATH": str(ROOT), "BENCH_UPSTREAM_PORT": str(UPSTREAM_PORT)}
+_WITH_OURS = {**_HERE, "PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_paths()["purelib"]))}
 
 CONTESTANTS: Mapping[str, Contestant] = {
     c.name: c
@@ -162,5 +192,11 @@ CONTESTANTS: Mapping[str, Contestant] = {
         Contestant(name="caddy", prepare=_caddy, environment=_ONE_CORE),
         Contestant(name="strangler-plain", prepare=_ours("plain"), environment=_HERE),
         Contestant(name="strangler", prepare=_ours("full"), environment=_HERE),
+        Contestant(name="strangler-asgi", prepare=_ours_uvicorn, environment=_HERE),
+        Contestant(name="strangler-asgi-granian", prepare=_ours_granian, environment=_WITH_OURS),
+        Contestant(name="asgiproxy", prepare=_uvicorn("asgiproxy"), environment=_HERE),
+        Contestant(name="django-revproxy", prepare=_django_revproxy, environment=_HERE),
+        Contestant(name="starlette-httpx", prepare=_uvicorn("starlette_httpx"), environment=_HERE),
+        Contestant(name="fastapi-proxy-lib", prepare=_uvicorn("fastapi_proxy_lib"), environment=_HERE),
     )
 }

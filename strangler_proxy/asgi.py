@@ -1,0 +1,229 @@
+"""The proxy as an ASGI application: `StranglerProxy(...)` under uvicorn, granian or hypercorn, or mounted in Starlette.
+
+The same table, decisions, fields, pools, holds and replays as `strangler serve`, behind a server of your choice. It
+costs about twice as much CPU; docs/explanation/asgi-mode.md says what else differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Final
+from urllib.parse import quote
+
+from strangler_proxy.core.headers import Fields
+from strangler_proxy.core.signing import Signer
+from strangler_proxy.core.table import RoutingTable
+from strangler_proxy.forward import errors
+from strangler_proxy.forward.asgi_client import AsgiClient, AsgiExchange, AsgiPeer, Ends, Message, Receive
+from strangler_proxy.forward.context import Context
+from strangler_proxy.forward.engine import Engine
+from strangler_proxy.forward.errors import Problem
+from strangler_proxy.forward.metrics import ForwardMetrics
+from strangler_proxy.forward.options import Options
+from strangler_proxy.forward.own_writes import OwnWrites
+from strangler_proxy.forward.routing import SAFE
+from strangler_proxy.forward.state import ProxyState
+
+Send = Callable[[Message], Awaitable[None]]
+
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}\Z")
+_TARGET: Final = re.compile(rb"[!-~\x80-\xff]+\Z")
+_PEERS_KEPT: Final = 4_096
+_CLOSE_S: Final = 10.0
+
+
+class StranglerProxy:
+    """An ASGI application that forwards every request by a routing table; one per event loop.
+
+    `state.swap(table)` serves another table from then on. Lifespan events open and close it; where it is mounted and
+    gets none, the first request opens it and `await proxy.close()` closes it.
+
+    >>> from strangler_proxy.core.route import Cluster, Endpoint
+    >>> monolith = Cluster(name="monolith", endpoints=(Endpoint(host="127.0.0.1", port=8001),))
+    >>> app = StranglerProxy(RoutingTable.empty(monolith))
+    """
+
+    def __init__(
+        self,
+        table: RoutingTable,
+        *,
+        options: Options | None = None,
+        signer: Signer | None = None,
+        own_writes: OwnWrites | None = None,
+        metrics: ForwardMetrics | None = None,
+    ) -> None:
+        self.options = options or Options()
+        self.metrics = metrics or ForwardMetrics()
+        self.state = ProxyState(table, options=self.options, signer=signer, own_writes=own_writes or OwnWrites(None))
+        self._engine = Engine(self.state, self.options, self.metrics)
+        self._context: Context | None = None
+        self._peers: dict[tuple[str, object], AsgiPeer] = {}
+
+    def __repr__(self) -> str:
+        return f"<StranglerProxy revision={self.state.table.revision}>"
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """ASGI 3: `http` and `lifespan`. A WebSocket is refused: the engine's own server tunnels them."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1011})
+
+    async def close(self, seconds: float = _CLOSE_S) -> None:
+        """Let requests in flight end, for so long at most; then close the connections to upstreams."""
+        if self._context is not None:
+            await self._engine.drain(seconds)
+            self._context = None
+
+    def render_metrics(self) -> str:
+        """The numbers of this moment in the text format of Prometheus."""
+        self._engine.publish()
+        return self.metrics.render()
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._opened()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    def _opened(self) -> Context:
+        if self._context is None:
+            self._context = self._engine.start()
+        return self._context
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        context = self._context or self._opened()
+        peer = self._peer(scope)
+        raw: Fields = scope["headers"] if type(scope["headers"]) is list else [(n, v) for n, v in scope["headers"]]
+        target = _target(scope)
+        problem = None
+        if (
+            not peer.knows(raw)
+            or len(target) > self.options.max_target_bytes
+            or not _METHOD.match(scope["method"])
+            or not _TARGET.match(target)
+        ):
+            problem = self._problem(scope["method"], target, raw)
+        first: Message | None = None
+        if scope["http_version"][0] != "1" and problem is None:
+            first = await receive()
+            raw = _framed(raw, first)
+        client = AsgiClient(context, peer, receive)
+        method = scope["method"].encode()
+        exchange = AsgiExchange(context, client, method, target, raw, False, True, method in SAFE)  # type: ignore[arg-type]
+        client.exchange = exchange
+        exchange.problem = problem
+        context.connections.add(client)  # type: ignore[arg-type]
+        pump: asyncio.Task[None] | None = None
+        try:
+            exchange.begin()
+            if exchange.has_body:
+                message = first or await receive()
+                if _fed(exchange, message):
+                    pump = asyncio.ensure_future(_pump(client, exchange))
+            else:
+                exchange.body_complete_read = True
+                exchange.flush()
+            await _answer(client, send)
+        finally:
+            context.connections.discard(client)
+            client.end()
+            if pump is not None:
+                pump.cancel()
+
+    def _peer(self, scope: Message) -> AsgiPeer:
+        client = scope.get("client")
+        key = (client[0] if client else "", scope.get("scheme"))
+        peer = self._peers.get(key)
+        if peer is None:
+            if len(self._peers) >= _PEERS_KEPT:
+                self._peers.clear()
+            peer = self._peers[key] = AsgiPeer(Ends(scope), self.options.trusted_proxies)  # type: ignore[arg-type]
+        return peer
+
+    def _problem(self, method: str, target: bytes, raw: Fields) -> Problem | None:
+        """What a server may have let through: the engine's own limits on the head."""
+        options = self.options
+        if len(target) > options.max_target_bytes:
+            return errors.TARGET_TOO_LONG
+        if not _METHOD.match(method) or not _TARGET.match(target):
+            return errors.MALFORMED
+        size = len(target) + sum(len(name) + len(value) + 4 for name, value in raw)
+        if len(raw) > options.max_header_count or size > options.max_header_bytes:
+            return errors.HEADERS_TOO_LARGE
+        return None
+
+
+def _target(scope: Message) -> bytes:
+    """The target as the client sent it, as far as the server says; without `raw_path`, quoted anew."""
+    path: bytes = scope.get("raw_path") or quote(scope["path"], safe="/~!$&'()*+,;=:@").encode()
+    query: bytes = scope["query_string"]
+    return path + b"?" + query if query and b"?" not in path else path
+
+
+def _framed(raw: Fields, first: Message) -> Fields:
+    """HTTP/2 bodies need no length: to an HTTP/1.1 upstream they go in chunks."""
+    if not (first.get("body") or first.get("more_body")) or any(name == b"content-length" for name, _ in raw):
+        return raw
+    return [*((n, v) for n, v in raw if n != b"transfer-encoding"), (b"transfer-encoding", b"chunked")]
+
+
+def _fed(exchange: AsgiExchange, message: Message) -> bool:
+    """Take in a part of the body; True where more is to come."""
+    if message["type"] == "http.disconnect":
+        exchange.client_left()
+        return False
+    body = message.get("body", b"")
+    if body:
+        exchange.feed(body)
+    if message.get("more_body", False):
+        exchange.flush()
+        return True
+    length = exchange.fields.content_length
+    if length >= 0 and exchange.body_bytes != length:
+        exchange.refuse(errors.MALFORMED, detail="The body is not as long as its Content-Length says.")
+        return False
+    exchange.body_complete_read = True
+    exchange.body_done()
+    exchange.flush()
+    return False
+
+
+async def _pump(client: AsgiClient, exchange: AsgiExchange) -> None:
+    """Receive the rest of the body while the answer may already come."""
+    while client.exchange is not None:
+        await client.resumed()
+        if not _fed(exchange, await client.receive()):
+            return
+
+
+async def _answer(client: AsgiClient, send: Send) -> None:
+    """Send what comes. An answer that broke is not ended: the server breaks its connection."""
+    begun = False
+    while True:
+        body, more = await client.next_part()
+        if client.gone or not client.status:
+            return
+        if not begun:
+            begun = True
+            await send({"type": "http.response.start", "status": client.status, "headers": client.headers})
+        if client.broken:
+            raise AnswerBroken("the upstream's answer ended too early")
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        if not more:
+            return
+        client.taken()
+
+
+class AnswerBroken(ConnectionError):
+    """An answer broke off after its head was sent: raised so that the server closes the client's connection."""
