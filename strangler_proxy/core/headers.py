@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from strangler_proxy.core.errors import MalformedFields
@@ -39,6 +40,8 @@ class Kind(enum.IntEnum):
     TRACEPARENT = 12
     TRACESTATE = 13
     DEBUG = 14
+    UPGRADE = 15
+    MAX_FORWARDS = 16
 
 
 REQUEST_KINDS: Final[dict[bytes, int]] = {
@@ -56,11 +59,12 @@ REQUEST_KINDS: Final[dict[bytes, int]] = {
     b"traceparent": 12,
     b"tracestate": 13,
     b"strangler-debug": 14,
+    b"upgrade": 15,
+    b"max-forwards": 16,
     b"keep-alive": 0,
     b"proxy-connection": 0,
     b"proxy-authenticate": 0,
     b"proxy-authorization": 0,
-    b"upgrade": 0,
 }
 ANSWER_KINDS: Final[dict[bytes, int]] = {
     b"connection": 2,
@@ -93,51 +97,57 @@ _answer_names: dict[bytes, int] = {}
 """What names turned out to be, as they were spelled; pure, so that remembering changes nothing but the speed."""
 
 
+@dataclass(slots=True, eq=False)
 class RequestFields:
     """A request's fields, read. `lines` is what is sent on: name, colon, value, CRLF, over and over; `block` is all.
 
     `plain`: nothing in them needs a second look (one Host, no body, nothing expected, no intermediary before us).
     `persistent`: there is no Connection field, so that the version alone says whether the connection is kept.
+    `upgrade`: the protocol that Upgrade asks for, in lower case, where Connection names it; never part of `block`.
     """
 
-    host = b""
-    hosts = 0
-    chunked = False
-    content_length = -1
-    expect = b""
-    cookie = b""
-    authorization = b""
-    via = b""
-    forwarded_for = b""
-    forwarded = b""
-    forwarded_proto = b""
-    forwarded_host = b""
-    request_id = b""
-    traceparent = b""
-    traces = 0
-    tracestate = b""
-    override = b""
-    debug = False
-    plain = False
-    persistent = True
-    block = b""
+    host: bytes = b""
+    hosts: int = 0
+    chunked: bool = False
+    content_length: int = -1
+    expect: bytes = b""
+    cookie: bytes = b""
+    authorization: bytes = b""
+    via: bytes = b""
+    forwarded_for: bytes = b""
+    forwarded: bytes = b""
+    forwarded_proto: bytes = b""
+    forwarded_host: bytes = b""
+    request_id: bytes = b""
+    traceparent: bytes = b""
+    traces: int = 0
+    tracestate: bytes = b""
+    override: bytes = b""
+    upgrade: bytes = b""
+    max_forwards: bytes = b""
+    debug: bool = False
+    plain: bool = False
+    persistent: bool = True
+    block: bytes = b""
     identity: str | None = None
+    writes: dict[str, float] | None = None
+    lines: list[bytes] = field(default_factory=list)
 
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
 
-
+@dataclass(slots=True, eq=False)
 class AnswerFields:
-    """An answer's fields, read. `fence` is the value of `X-Strangler-Fence`, never part of `lines` and `block`."""
+    """An answer's fields, read. `fence` is the value of `X-Strangler-Fence`, never part of `lines` and `block`.
 
-    chunked = False
-    coded = False
-    content_length = -1
-    fence = b""
-    block = b""
+    `pairs`: `block` as ASGI wants it, worked out where it is asked for.
+    """
 
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
+    chunked: bool = False
+    coded: bool = False
+    content_length: int = -1
+    fence: bytes = b""
+    block: bytes = b""
+    pairs: Fields | None = None
+    lines: list[bytes] = field(default_factory=list)
 
 
 def read_request_fields(fields: Fields) -> RequestFields:
@@ -173,11 +183,20 @@ def read_request_fields(fields: Fields) -> RequestFields:
         raise MalformedFields("more than one Host field")
     if found.hosts and not is_host(found.host):
         raise MalformedFields("Host is not a host")
+    if found.upgrade and b"upgrade" not in nominated:
+        found.upgrade = b""
     if nominated:
         found.lines = _without(lines, nominated)
     found.block = b"".join(found.lines)
     found.plain = found.hosts == 1 and not (
-        found.chunked or found.content_length >= 0 or found.expect or found.via or found.request_id or found.traces
+        found.chunked
+        or found.content_length >= 0
+        or found.expect
+        or found.via
+        or found.request_id
+        or found.traces
+        or found.upgrade
+        or found.max_forwards
     )
     return found
 
@@ -250,6 +269,22 @@ def trailer_lines(fields: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     return lines
 
 
+def with_one_hop_less(found: RequestFields) -> bytes:
+    """The block with Max-Forwards one less (RFC 9110 7.6.2). Raises MalformedFields where it is no number."""
+    if not (found.max_forwards.isdigit() and len(found.max_forwards) <= 9):
+        raise MalformedFields("Max-Forwards is not one number")
+    lines = list(found.lines)
+    for at in range(0, len(lines), 4):
+        if lines[at].lower() == b"max-forwards":
+            lines[at + 2] = b"%d" % (int(found.max_forwards) - 1)
+    return b"".join(lines)
+
+
+def without_length(block: bytes) -> bytes:
+    """A block of answer fields without Content-Length: that of a 204, which must have none (RFC 9110 8.6)."""
+    return b"".join(line for line in block.splitlines(keepends=True) if line[:15].lower() != b"content-length:")
+
+
 def has_cookie(header: bytes, name: bytes) -> bool:
     """Is there a cookie of this name?"""
     return name in header and cookie(header, name) is not None
@@ -287,6 +322,10 @@ def _note(found: RequestFields, kind: int, name: bytes, value: bytes) -> None:
         if found.content_length >= 0 or not value.strip().isdigit():
             raise MalformedFields("Content-Length is not one number")
         found.content_length = int(value)
+    elif kind == Kind.MAX_FORWARDS:
+        if found.max_forwards:
+            raise MalformedFields("more than one Max-Forwards")
+        found.max_forwards = value.strip()
     elif kind == Kind.TRANSFER_ENCODING:
         if found.chunked or value.strip().lower() != b"chunked":
             raise MalformedFields("Transfer-Encoding is not chunked alone")
@@ -315,6 +354,8 @@ def _note_dropped(found: RequestFields, kind: int, value: bytes) -> None:
         found.tracestate = found.tracestate + b"," + value if found.tracestate else value
     elif kind == Kind.DEBUG:
         found.debug = True
+    elif kind == Kind.UPGRADE:
+        found.upgrade = value.strip().lower()
 
 
 def _note_edge(found: RequestFields, low: bytes, value: bytes) -> None:

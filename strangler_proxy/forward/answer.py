@@ -32,7 +32,7 @@ def answer_head(exchange: Exchange, status: int, answer: AnswerFields, *, bodile
             answer.block,
             exchange.context.via_line,
             exchange.request_id,
-            _ours(exchange) if exchange.runtime.flag is not None else b"",
+            visitor_lines(exchange) if exchange.runtime.flag is not None else b"",
         )
     context = exchange.context
     if sized:
@@ -55,7 +55,7 @@ def answer_head(exchange: Exchange, status: int, answer: AnswerFields, *, bodile
         answer.block,
         context.via_line,
         exchange.request_id,
-        _ours(exchange),
+        visitor_lines(exchange),
         tail,
     )
 
@@ -69,7 +69,7 @@ def informational_head(status: int, raw: list[tuple[bytes, bytes]]) -> bytes:
     return b"%b%b\r\n" % (status_line(status), block)
 
 
-def _ours(exchange: Exchange) -> bytes:
+def visitor_lines(exchange: Exchange) -> bytes:
     """Cookies of the proxy, and why it went where it went for callers that may know."""
     if exchange.runtime.flag is None:
         return b""
@@ -80,7 +80,9 @@ def _ours(exchange: Exchange) -> bytes:
     if not exchange.safe and exchange.runtime.flag.owns_data:
         lines += router.own_write_line(exchange)
     if exchange.told_why or (exchange.fields.debug and exchange.downstream.peer.trusted):
-        reason = "fallback" if exchange.fallen_back else exchange.decision.reason.name.lower()
+        reason = exchange.decision.reason.name.lower()
+        if exchange.fallen_back:
+            reason = "fallback-stale" if exchange.stale else "fallback"
         lines += b"X-Strangler-Origin: %b\r\nX-Strangler-Reason: %b\r\n" % (
             exchange.served_by.value.encode(),
             reason.encode(),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from strangler_proxy.forward.admission import Load
 from strangler_proxy.forward.metrics import ForwardMetrics
 from strangler_proxy.forward.options import Options
+from strangler_proxy.forward.repeated import Repeated
 from strangler_proxy.forward.tracing import Identities
 
 if TYPE_CHECKING:
@@ -14,22 +16,29 @@ if TYPE_CHECKING:
     from strangler_proxy.forward.pool import Pools
     from strangler_proxy.forward.routing import Router
     from strangler_proxy.forward.state import ProxyState
+    from strangler_proxy.forward.tunnel import Tunnel
 
 
 class Context:
-    """State, options, metrics, pools and router of one engine. `leaving`: it drains, so connections are not kept."""
+    """State, options, metrics, pools and router of one engine. `leaving`: it drains, so connections are not kept.
+
+    `connections` are those of clients; `tunnels` says how many of them are WebSockets.
+    """
 
     __slots__ = (
         "connections",
         "identities",
         "leaving",
+        "load",
         "loop",
         "metrics",
         "options",
         "pools",
         "pseudonym",
+        "repeated",
         "router",
         "state",
+        "tunnels",
         "via_line",
     )
 
@@ -49,7 +58,10 @@ class Context:
         self.router = router
         self.loop = loop
         self.identities = Identities()
+        self.repeated = Repeated()
         self.pseudonym = options.pseudonym.encode("ascii")
         self.via_line = b"Via: 1.1 %b\r\n" % self.pseudonym
         self.leaving = False
-        self.connections: set[Downstream] = set()
+        self.load = Load(options.pending_limit)
+        self.connections: set[Downstream | Tunnel] = set()
+        self.tunnels = 0

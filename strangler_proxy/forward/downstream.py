@@ -1,79 +1,71 @@
 """One connection of a client: reads requests with llhttp, answers them in order, keeps to limits and deadlines.
 
-Requests that are pipelined wait in `_queue` (no more than one read holds: reading stops while there are any). After an
-answer that the client may not have read yet while it still sends, the connection lingers: it is closed for writing,
-what comes in is thrown away for a short time, and the answer is not lost to a reset (RFC 9112 9.6).
+Requests that are pipelined wait in `_queue` (no more than one read holds: reading stops while there are any).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from strangler_proxy.forward import errors
+from strangler_proxy.forward.client_transport import BODY, QUEUED, ClientTransport
 from strangler_proxy.forward.errors import Problem, problem_answer
 from strangler_proxy.forward.exchange import Exchange
+from strangler_proxy.forward.guard import CONTINUE
 from strangler_proxy.forward.metrics import PROBLEMS
 from strangler_proxy.forward.peer import Peer
+from strangler_proxy.forward.phase import ANSWERING
+from strangler_proxy.forward.repeated import END
+from strangler_proxy.forward.routing import SAFE
+from strangler_proxy.forward.tunnel import Withheld
+from strangler_proxy.forward.upgrade import BodyOfUpgrade, is_framed
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.context import Context
-
-_BODY: Final = 1
-_QUEUED: Final = 2
 
 
 class _Stopped(Exception):
     """Ends the parser's run: nothing more of this connection is read."""
 
 
-class Downstream(asyncio.Protocol):
+class Downstream(ClientTransport):
     """The protocol of a client's connection."""
 
     __slots__ = (
         "_advancing",
-        "_broken",
+        "_after",
         "_fields",
         "_fresh",
+        "_half_closed",
         "_head_bytes",
         "_in_head",
-        "_linger_until",
         "_parser",
-        "_paused",
-        "_queue",
-        "_read_bytes",
         "_reading",
         "_silent_bytes",
         "_since",
         "_target",
-        "closing",
-        "context",
-        "exchange",
+        "last_read",
         "peer",
-        "transport",
     )
 
     def __init__(self, context: Context) -> None:
-        self.context = context
-        self.exchange: Exchange | None = None
-        self.closing = False
+        super().__init__(context)
         self._advancing = False
-        self._broken: Problem | None = None
+        self._after: Problem | Withheld | None = None
         self._fields: list[tuple[bytes, bytes]] = []
         self._fresh = True
-        self._head_bytes = self._read_bytes = self._silent_bytes = 0
+        self._half_closed = False
+        self._head_bytes = self._silent_bytes = 0
         self._in_head = False
-        self._linger_until = 0.0
-        self._paused = 0
-        self._queue: deque[Exchange] = deque()
+        self.last_read = b""
         self._reading: Exchange | None = None
         self._since = 0.0
         self._target = b""
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser = httptools.HttpRequestParser(self)
 
     def __repr__(self) -> str:
         return f"<Downstream {self.exchange or 'idle'} queued={len(self._queue)}>"
@@ -84,7 +76,10 @@ class Downstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.peer = Peer(transport, self.context.options.trusted_proxies)
         self._since = monotonic()
-        self.context.connections.add(self)
+        connections = self.context.connections
+        connections.add(self)
+        if len(connections) > self.context.options.connection_limit:
+            self._answer(errors.TOO_MANY_CONNECTIONS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -94,66 +89,38 @@ class Downstream(asyncio.Protocol):
         if exchange is not None:
             exchange.client_left()
 
-    def pause_writing(self) -> None:
-        if self.exchange is not None and self.exchange.upstream is not None:
-            self.exchange.upstream.pause()
+    def eof_received(self) -> bool:
+        """The client sends no more. One that only closed its sending side still reads: it gets the answer it waits for.
 
-    def resume_writing(self) -> None:
-        if self.exchange is not None and self.exchange.upstream is not None:
-            self.exchange.moved = True
-            self.exchange.upstream.resume()
+        From here both look the same; an interim answer tells: who is gone refuses it, and `check` finds that out.
+        TLS has no half-closed connections.
+        """
+        last = self._queue[-1] if self._queue else self.exchange
+        if self.closing or last is None or not last.body_complete_read or not self.peer.may_half_close():
+            return False
+        self._half_closed = True
+        last.keep_alive = False
+        if self.exchange is not None and self.exchange.phase is not ANSWERING and not self.exchange.version_10:
+            self.transport.write(CONTINUE)
+        return True
 
-    def abort(self) -> None:
-        """Break the connection, so that nobody takes what was sent for the whole."""
+    def hand_over(self) -> bytes:
+        """This connection becomes an end of a tunnel; what the client sent already for it."""
         self.closing = True
-        self.transport.abort()
-
-    def close(self, *, linger: bool) -> None:
-        """End the connection after what was written; `linger` where the client may still be sending."""
-        if self.closing:
-            return
-        self.closing = True
-        self._queue.clear()
-        if linger and self.transport.can_write_eof():
-            self._linger_until = monotonic() + self.context.options.linger_s
-            self.transport.write_eof()
-            self._resume(_BODY | _QUEUED)
-        else:
-            self.transport.close()
-
-    @property
-    def body_paused(self) -> bool:
-        """Is the client kept from sending because the upstream does not take more?"""
-        return bool(self._paused & _BODY)
-
-    def pause_body(self) -> None:
-        """Read no more for now."""
-        self._pause(_BODY)
-
-    def resume_body(self) -> None:
-        """Read on."""
-        if self._paused & _BODY:
-            self._resume(_BODY)
-
-    def _pause(self, why: int) -> None:
-        if not self._paused and not self.closing:
-            self.transport.pause_reading()
-        self._paused |= why
-
-    def _resume(self, why: int) -> None:
+        self.context.connections.discard(self)
         if self._paused:
-            self._paused &= ~why
-            if not self._paused and not self.transport.is_closing():
-                self.transport.resume_reading()
+            self._paused = 0
+            self.transport.resume_reading()
+        return bytes(self._after.data) if isinstance(self._after, Withheld) else b""
 
     # Reading.
 
     def data_received(self, data: bytes) -> None:
-        if self.closing:
+        if self.closing or (self.exchange is None and self._repeats(data)):
             return
         if self._in_head:
             self._head_bytes += len(data)
-        self._read_bytes = len(data)
+        self.last_read = data
         before = self._reading.body_bytes if self._reading is not None else 0
         try:
             self._parser.feed_data(data)
@@ -164,6 +131,17 @@ class Downstream(asyncio.Protocol):
             exchange.flush()
         if self.closing:
             return
+        if self.peer.repeated:
+            self.peer.repeated = False
+            reading = self._reading
+            if (
+                reading is not None
+                and reading.keep_alive
+                and not reading.version_10
+                and reading.problem is None
+                and not self._queue
+            ):
+                self.context.repeated.learn_request(data, reading.raw_fields, reading.fields)
         if self._in_head:
             if self._head_bytes > self.context.options.max_header_bytes:
                 self._malformed(errors.HEADERS_TOO_LARGE if self._fields else errors.TARGET_TOO_LONG)
@@ -173,30 +151,77 @@ class Downstream(asyncio.Protocol):
         elif exchange is not None and not exchange.body_complete:
             self._watch_silence(exchange, before)
 
+    def _repeats(self, data: bytes) -> bool:
+        """Is this one whole request whose head came before? Then it has begun when this returns."""
+        reading = self._reading
+        if self._in_head or self._after is not None or (reading is not None and not reading.body_complete_read):
+            return False
+        known = self.context.repeated
+        start, end = data.find(b"\r\n"), data.find(END)
+        head = known.requests.get(data[start:end])
+        if head is None or len(data) - end - 4 != head.body_bytes:
+            return False
+        line = known.lines.get(data[:start]) or known.line(data[:start])
+        if line is None:
+            return False
+        method, target, safe = line
+        self._fresh = False
+        self.peer.recall(head.raw, head.fields)
+        reading = Exchange(self.context, self, method, target, head.raw, False, True, safe)
+        self._reading = self.exchange = reading
+        if head.body_bytes:
+            reading.begin()
+            self.on_body(data[end + 4 :])
+            self.on_message_complete()
+        else:
+            reading.body_complete_read = True
+            reading.begin()
+        if self.exchange is reading and reading.outgoing:
+            reading.flush()
+        return True
+
     def _watch_silence(self, exchange: Exchange, before: int) -> None:
         """Chunk extensions and trailers bring no body: bound them like a head."""
         if exchange is not self._reading or exchange.body_bytes != before:
             self._silent_bytes = 0
             return
-        self._silent_bytes += self._read_bytes
+        self._silent_bytes += len(self.last_read)
         if self._silent_bytes > self.context.options.max_header_bytes:
             exchange.refuse(errors.HEADERS_TOO_LARGE)
 
     def _stopped(self, stop: Exception, data: bytes) -> None:
-        if isinstance(stop, httptools.HttpParserUpgrade):
-            # The request was read in full and is forwarded without its Upgrade: what follows is HTTP again.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[stop.args[0] :]
-            if rest and not self.closing:
-                try:
-                    self._parser.feed_data(rest)
-                except (httptools.HttpParserError, httptools.HttpParserUpgrade) as again:
-                    self._stopped(again, rest)
+        reading = self._reading
+        if isinstance(stop, httptools.HttpParserUpgrade) and reading is not None and not reading.body_complete_read:
+            reading.keep_alive = False
+            body = BodyOfUpgrade(self, reading.raw_fields)
+            self._parser = cast(httptools.HttpRequestParser, body)
+            try:
+                body.feed_data(data[stop.args[0] :])
+            except httptools.HttpParserError as again:
+                self._stopped(again, b"")
+        elif isinstance(stop, httptools.HttpParserUpgrade):
+            # The request was read in full. What follows are frames or HTTP again: its answer will say.
+            withheld = self._after = Withheld(self)
+            self._parser = cast(httptools.HttpRequestParser, withheld)
+            withheld.feed_data(data[stop.args[0] :])
+            if self.exchange is None:
+                self.context.loop.call_soon(self._read_on, withheld)
         elif isinstance(stop, httptools.HttpParserCallbackError):
             if not isinstance(stop.__context__, _Stopped):
                 raise stop
         elif not self.closing:
-            self._malformed(errors.MALFORMED)
+            self._malformed(errors.of_parser(stop, data))
+
+    def _read_on(self, withheld: Withheld) -> None:
+        """The connection stays with HTTP: read what was withheld."""
+        if self.closing or self._after is not withheld:
+            return
+        self._after = None
+        self._parser = httptools.HttpRequestParser(self)
+        if self._paused:
+            self._resume(BODY | QUEUED)
+        if withheld.data:
+            self.data_received(bytes(withheld.data))
 
     def _malformed(self, problem: Problem) -> None:
         reading, exchange = self._reading, self.exchange
@@ -208,9 +233,9 @@ class Downstream(asyncio.Protocol):
         elif exchange is None:
             self._answer(problem)
         else:
-            self._broken = problem
+            self._after = problem
         if not self.closing:
-            self._pause(_QUEUED)
+            self._pause(QUEUED)
 
     def _answer(self, problem: Problem) -> None:
         context = self.context
@@ -231,7 +256,7 @@ class Downstream(asyncio.Protocol):
         if self.closing:
             raise _Stopped
         self._in_head = True
-        self._head_bytes = self._read_bytes
+        self._head_bytes = len(self.last_read)
         self._target = b""
         self._fields = []
 
@@ -254,14 +279,16 @@ class Downstream(asyncio.Protocol):
         keep_alive = parser.should_keep_alive()
         # Without a Connection field only HTTP/1.1 is kept alive; asking llhttp costs as much as ten calls.
         version = "1.1" if keep_alive and self.peer.sends_again(self._fields) else parser.get_http_version()
+        method = parser.get_method()
         reading = self._reading = Exchange(
             self.context,
             self,
-            parser.get_method(),
+            method,
             self._target,
             self._fields,
             version == "1.0",
             keep_alive,
+            method in SAFE,
         )
         options = self.context.options
         if len(self._fields) > options.max_header_count or self._head_bytes > options.max_header_bytes:
@@ -275,7 +302,7 @@ class Downstream(asyncio.Protocol):
             reading.begin()
         else:
             self._queue.append(reading)
-            self._pause(_QUEUED)
+            self._pause(QUEUED)
 
     def _too_large(self) -> Problem | None:
         options = self.context.options
@@ -296,13 +323,15 @@ class Downstream(asyncio.Protocol):
     def on_message_complete(self) -> None:
         reading = self._reading
         if reading is not None:
+            if (reading is not self.exchange or (reading.has_body and not reading.body_bytes)) and (
+                self._parser.should_upgrade() and is_framed(reading.raw_fields)
+            ):
+                return
             reading.body_complete_read = True
             if reading is self.exchange:
                 if reading.problem is not None:
                     reading.refuse(reading.problem)
                 reading.body_done()
-
-    # In order.
 
     def exchange_done(self, exchange: Exchange, close: bool) -> None:
         """The answer is written. Go on with the next request, or end the connection."""
@@ -312,11 +341,11 @@ class Downstream(asyncio.Protocol):
         if close:
             self.close(linger=not exchange.body_complete_read)
             return
-        if not self._queue and self._broken is None:
+        if not self._queue and self._after is None:
             self._since = monotonic()
             self._fresh = self._in_head
             if self._paused:
-                self._resume(_QUEUED | _BODY)
+                self._resume(QUEUED | BODY)
         elif not self._advancing:
             self._advance()
 
@@ -330,17 +359,24 @@ class Downstream(asyncio.Protocol):
         self._advancing = False
         if self._queue or self.closing:
             return
-        if self._broken is None:
-            if self._paused & _QUEUED:
-                self._resume(_QUEUED)
+        if self._after is None:
+            if self._paused & QUEUED:
+                self._resume(QUEUED)
         elif self.exchange is None:
-            self._answer(self._broken)
+            if isinstance(self._after, Withheld):
+                self._fresh, self._since = True, monotonic()
+                self.context.loop.call_soon(self._read_on, self._after)
+            else:
+                self._answer(self._after)
 
     def check(self, now: float) -> None:
         """Look at the deadlines; the sweep calls it a few times a second."""
         options = self.context.options
         if self.exchange is not None:
-            self.exchange.check(now)
+            if self._half_closed and self.peer.is_gone():
+                self.transport.abort()
+            else:
+                self.exchange.check(now)
         elif self._linger_until:
             if now >= self._linger_until:
                 self.transport.abort()

@@ -21,13 +21,15 @@ class Edge:
     lines: bytes
 
 
-def edge_of(peer: str, fields: RequestFields, trusted: Sequence[Network]) -> Edge:
-    """What is known of a client. `peer` is the address at the other end of the connection."""
+def edge_of(peer: str, fields: RequestFields, trusted: Sequence[Network], *, secure: bool = False) -> Edge:
+    """What is known of a client. `peer` is the address at the other end of the connection, `secure` where it is TLS."""
+    scheme = b"https" if secure else b"http"
     if not (trusted and is_within(peer, trusted)):
-        return Edge(peer, False, _lines(peer.encode(), fields.host, b"http", _forwarded(peer, fields.host, b"http")))
+        return Edge(peer, secure, _lines(peer.encode(), fields.host, scheme, _forwarded(peer, fields.host, scheme)))
     hops = [part.strip().decode("latin-1") for part in fields.forwarded_for.split(b",") if part.strip()]
     client = next((hop for hop in reversed(hops) if not is_within(hop, trusted)), hops[0] if hops else peer)
-    proto = b"https" if fields.forwarded_proto.strip().lower() == b"https" else b"http"
+    said_proto = fields.forwarded_proto.strip().lower() or scheme
+    proto = b"https" if said_proto == b"https" else b"http"
     host = fields.forwarded_host.strip() or fields.host
     said = fields.forwarded or b", ".join(_forwarded(hop, host, proto) for hop in hops)
     own = _forwarded(peer, fields.host, proto)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
+
+import httptools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,19 @@ EXPECTATION = Problem(
     detail="Only 100-continue can be expected.",
     closes=True,
 )
+NOT_IMPLEMENTED = Problem(
+    status=501,
+    code="method_not_implemented",
+    error="http_request_error",
+    detail="This method is not known here.",
+    closes=True,
+)
+LAST_HOP = Problem(
+    status=501,
+    code="last_hop",
+    error="http_request_denied",
+    detail="Max-Forwards ends the request here, and this proxy answers neither TRACE nor OPTIONS itself.",
+)
 LOOP = Problem(
     status=508, code="loop_detected", error="proxy_loop_detected", detail="This request came through here already."
 )
@@ -105,6 +121,23 @@ OVERLOADED = Problem(
     detail="Too many requests wait for a connection.",
     retry=True,
 )
+BREAKER_OPEN = Problem(
+    status=503,
+    code="breaker_open",
+    error="destination_unavailable",
+    detail="What serves this has failed too often; it is left alone for a moment.",
+    retry=True,
+)
+NO_ENDPOINT = Problem(
+    status=503,
+    code="no_endpoint",
+    error="destination_unavailable",
+    detail="Nothing that serves this is well.",
+    retry=True,
+)
+RATE_LIMITED = Problem(
+    status=429, code="rate_limited", error="http_request_denied", detail="Too many requests.", retry=True
+)
 REFUSED = Problem(
     status=502, code="connection_refused", error="connection_refused", detail="The upstream could not be reached."
 )
@@ -126,6 +159,14 @@ MALFORMED_ANSWER = Problem(
 NO_ANSWER = Problem(
     status=504, code="response_timeout", error="http_response_timeout", detail="The upstream did not answer in time."
 )
+TOO_MANY_CONNECTIONS = Problem(
+    status=503,
+    code="too_many_connections",
+    error="connection_limit_reached",
+    detail="Too many connections are open; try again.",
+    retry=True,
+    closes=True,
+)
 LEAVING = Problem(
     status=503,
     code="leaving",
@@ -134,6 +175,15 @@ LEAVING = Problem(
     retry=True,
     closes=True,
 )
+
+
+_UNKNOWN_METHOD = re.compile(rb"(?:\A|\r\n)[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [!-~]+ HTTP/1\.[01]\r\n")
+
+
+def of_parser(error: Exception, data: bytes) -> Problem:
+    """The problem of bytes that llhttp refuses: a method that it does not know is no mistake of the client's."""
+    unknown = isinstance(error, httptools.HttpParserInvalidMethodError) and _UNKNOWN_METHOD.search(data)
+    return NOT_IMPLEMENTED if unknown else MALFORMED
 
 
 def reason_phrase(status: int) -> bytes:

@@ -17,12 +17,21 @@ PROBLEMS: Final = "strangler_proxy_problems_total"
 FENCED: Final = "strangler_proxy_fenced_total"
 FALLBACKS: Final = "strangler_proxy_fallbacks_total"
 RETRIES: Final = "strangler_proxy_retries_total"
+RETRIES_REFUSED: Final = "strangler_proxy_retries_refused_total"
+SHED: Final = "strangler_proxy_shed_total"
+BREAKER_OPENED: Final = "strangler_proxy_breaker_opened_total"
+BREAKER_OPEN: Final = "strangler_proxy_breaker_open"
+EJECTIONS: Final = "strangler_proxy_ejections_total"
+EJECTED: Final = "strangler_proxy_endpoint_ejected"
+PENDING: Final = "strangler_proxy_pending_requests"
 CLIENT_LEFT: Final = "strangler_proxy_client_left_total"
 OWN_WRITE_READS: Final = "strangler_proxy_own_write_reads_total"
 HELD: Final = "strangler_proxy_held_requests"
 IN_FLIGHT: Final = "strangler_proxy_in_flight_requests"
 CONNECTIONS: Final = "strangler_proxy_client_connections_count"
 KEPT_BYTES: Final = "strangler_proxy_kept_body_bytes"
+TUNNELS: Final = "strangler_proxy_tunnels_total"
+OPEN_TUNNELS: Final = "strangler_proxy_open_tunnels_count"
 
 _HELP: Final = {
     REQUESTS: "Requests that were answered, by route, origin that served and class of status.",
@@ -33,12 +42,21 @@ _HELP: Final = {
     FENCED: "Answers that met the fence, by flag and what became of them.",
     FALLBACKS: "Safe requests served by the monolith because extracted could not be reached, by route.",
     RETRIES: "Requests sent once more, by why.",
+    RETRIES_REFUSED: "Requests that were not sent once more because too many are, by cluster.",
+    SHED: "Requests refused because too many are pending, by cluster and scope (cluster or all).",
+    BREAKER_OPENED: "Times that a breaker opened, by cluster and route.",
+    BREAKER_OPEN: "1 while a breaker is open or half-open, by cluster and route.",
+    EJECTIONS: "Times that an endpoint was taken out, by cluster and why (outlier or probe).",
+    EJECTED: "1 while an endpoint gets no requests, by cluster and endpoint.",
+    PENDING: "Requests at a cluster or waiting for a connection, by cluster.",
     CLIENT_LEFT: "Clients that left before their answer ended.",
     OWN_WRITE_READS: "Safe requests sent to the owner because their subject wrote lately, by flag.",
     HELD: "Requests that wait in a gate now, by flag.",
     IN_FLIGHT: "Requests that are being answered now.",
     CONNECTIONS: "Open client connections.",
     KEPT_BYTES: "Bytes of request bodies kept for a replay.",
+    TUNNELS: "WebSockets that were opened.",
+    OPEN_TUNNELS: "WebSockets that are open now.",
 }
 
 
@@ -106,6 +124,11 @@ class ForwardMetrics:
     def gauge(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
         self.gauges[name, tuple(labels.items())] = value
+
+    def drop_gauges(self, name: str) -> None:
+        """Forget a gauge with all its labels, before it is set anew."""
+        for key in [key for key in self.gauges if key[0] == name]:
+            del self.gauges[key]
 
     def render(self) -> str:
         """The text format of Prometheus, version 0.0.4."""

@@ -17,9 +17,11 @@ class Options:
 
     `timeouts` hold where a route declares none of its own. `keep_alive_s`: an idle client connection is closed after
     it; `upstream_keep_alive_s` must be shorter than the upstreams' own (gunicorn's default is 2 s). `pool_limit`
-    connections an endpoint, `pool_wait_limit` requests that wait for one, each for `pool_wait_s` at most. `pseudonym`
-    is our name in `Via` and `Proxy-Status`: requests that carry it already are loops. `sweep_s`: how often deadlines
-    are looked at. `access_log`: share 0..1 of requests that get their line in the log.
+    connections an endpoint, `pool_wait_limit` requests that wait for one, each for `pool_wait_s` at most;
+    `pending_limit` requests are at upstreams or wait for them, all clusters together. `pseudonym` is our name in `Via`
+    and `Proxy-Status`: requests that carry it already are loops. `sweep_s`: how often deadlines are looked at.
+    `access_log`: share 0..1 of requests that get their line in the log. `connection_limit` client
+    connections are open at once; `tunnel_limit` of them may be WebSockets, closed after `tunnel_idle_s` of silence.
     """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -38,6 +40,10 @@ class Options:
     pool_limit: int = 256
     pool_wait_limit: int = 1_024
     pool_wait_s: float = 5.0
+    pending_limit: int = 8_192
+    connection_limit: int = 20_000
+    tunnel_limit: int = 4_096
+    tunnel_idle_s: float = 300.0
     own_write_s: float = 30.0
     retry_after_s: int = 1
     trusted_proxies: tuple[Network, ...] = ()

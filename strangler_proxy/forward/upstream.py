@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from strangler_proxy.core.errors import MalformedFields
-from strangler_proxy.core.headers import AnswerFields, Fields, read_answer_fields
+from strangler_proxy.core.headers import AnswerFields, Fields, read_answer_fields, without_length
+from strangler_proxy.forward.repeated import END
+from strangler_proxy.forward.tunnel import open_tunnel
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.exchange import Exchange
     from strangler_proxy.forward.pool import EndpointPool
 
 _NO_BODY = (204, 304)
+_LARGE = 16_384
+"""From here on a body is not copied to go with its head."""
+_HTTP = b"HTTP/"
+"""llhttp reads Icecast and RTSP too."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -28,10 +34,14 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_again",
         "_full",
+        "_left",
         "_paused",
         "_raw",
         "_read",
+        "_silent_bytes",
+        "_status",
         "closed",
         "complete",
         "exchange",
@@ -57,11 +67,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.out: list[bytes] = []
         self._raw: Fields | None = None
         self._read: AnswerFields
+        self._silent_bytes = 0
         self.fields: list[tuple[bytes, bytes]] = []
         self.trailers: list[tuple[bytes, bytes]] = []
         self.final = self.complete = self.reusable = self.head_only = self.heard = self.until_eof = self._paused = (
             self._full
-        ) = False
+        ) = self._again = False
+        self._left = self._status = 0
         self.parser = httptools.HttpResponseParser(self)
 
     def __repr__(self) -> str:
@@ -72,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange = exchange
         self.head_only = head_only
         self.final = self.complete = self.heard = self.until_eof = False
+        self._left = self._silent_bytes = 0
 
     def detach(self) -> None:
         """The request does not want its answer any more: the connection cannot be used again."""
@@ -102,6 +115,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.resume_body()
 
+    @property
+    def is_paused(self) -> bool:
+        """Is nothing read because the client is slower?"""
+        return self._paused
+
     def pause(self) -> None:
         """Read no more: the client is slower."""
         if not self._paused and not self.closed:
@@ -119,35 +137,106 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is None:
             self.transport.abort()
             return
+        first = not self.heard
+        if first and self._repeats(exchange, data):
+            return
         exchange.moved = self.heard = True
         malformed = False
         try:
-            self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if self._left:
+                self._count(data)
+            else:
+                if first and not _HTTP.startswith(data[:5]):
+                    raise httptools.HttpParserError("not HTTP")
+                self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as stop:
+            if self.exchange is exchange and exchange.switched:
+                open_tunnel(exchange, self, data[stop.args[0] :])
+                return
+            malformed = True
+        except httptools.HttpParserError:
             malformed = True
         if self.exchange is not exchange:
             self.out.clear()
             return
+        if self._again:
+            self._again = False
+            if first and self.reusable and not malformed:
+                exchange.context.repeated.learn_answer(data, self._status, self.fields, self._read)
         out = self.out
         if out:
             exchange.downstream.transport.write(b"".join(out) if len(out) > 1 else out[0])
             out.clear()
+        elif not self.complete:
+            malformed = self._is_endless(len(data)) or malformed
         if self.complete:
-            self.exchange = None
-            if malformed or not self.reusable or not exchange.body_complete or self._full:
-                self.transport.abort()
-            else:
-                self.idle_since = monotonic()
-                self.resume()
-                self.pool.release(self)
-            exchange.answer_ended()
+            self._done(exchange, malformed=malformed)
         elif malformed:
             self.exchange = None
             self.transport.abort()
             exchange.upstream_lost(heard=True, malformed=True)
 
+    def _done(self, exchange: Exchange, *, malformed: bool) -> None:
+        """The answer is written: the connection goes back to its pool, or is closed where it cannot be used again."""
+        self.exchange = None
+        if malformed or not self.reusable or not exchange.body_complete or self._full:
+            self.transport.abort()
+        else:
+            self.idle_since = monotonic()
+            if self._paused:
+                self.resume()
+            self.pool.release(self)
+        exchange.answer_ended()
+
+    def _is_endless(self, size: int) -> bool:
+        """Heads, trailers and chunk extensions bring no body: together they have a bound."""
+        self._silent_bytes += size
+        return self._silent_bytes > self.pool.options.max_header_bytes
+
+    def _repeats(self, exchange: Exchange, data: bytes) -> bool:
+        """Does this answer begin with a head that came before? Then it is passed on, its body counted, not parsed."""
+        end = data.find(END)
+        head = exchange.context.repeated.answers.get(data[:end])
+        if head is None:
+            return False
+        size = len(data) - end - 4
+        left = (0 if self.head_only else head.body_bytes) - size
+        if left < 0:
+            return False
+        exchange.moved = self.heard = self.final = self.reusable = True
+        self._left = left
+        exchange.answered(self, head.status, head.fields, self.head_only)
+        out = self.out
+        if self.exchange is exchange:
+            transport = exchange.downstream.transport
+            if size < _LARGE:
+                out.append(data[end + 4 :])
+                transport.write(b"".join(out))
+            else:
+                transport.write(b"".join(out))
+                transport.write(memoryview(data)[end + 4 :])
+            if not left:
+                self.complete = True
+                self._done(exchange, malformed=False)
+        out.clear()
+        return True
+
+    def _count(self, data: bytes) -> None:
+        """More of a body whose length is known; what comes after it was not asked for."""
+        if len(data) > self._left:
+            self.reusable = False
+            data = data[: self._left]
+        self._left -= len(data)
+        self.out.append(data)
+        if not self._left:
+            self.complete = True
+            assert self.exchange is not None
+            self.exchange.end_body(self)
+
     def on_message_begin(self) -> None:
         self.fields = []
+        if self.complete:
+            self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         (self.trailers if self.final else self.fields).append((name, value))
@@ -168,16 +257,28 @@ class UpstreamConnection(asyncio.Protocol):
         fields = self.fields
         if fields != self._raw:
             try:
-                self._read = read_answer_fields(fields)
+                self._read = self._read_fields(fields)
             except MalformedFields:
                 self._raw = None
                 exchange.answer_malformed(self)
                 return
             self._raw = fields
+        else:
+            self._again, self._status = True, status
+        if bodiless and status == 204 and self._read.content_length >= 0:
+            self._raw = None
+            self._read.block = without_length(self._read.block)
         exchange.answered(self, status, self._read, bodiless)
         if self.head_only and self.exchange is exchange:
             self.complete = True
             self.parser = httptools.HttpResponseParser(self)
+
+    def _read_fields(self, fields: Fields) -> AnswerFields:
+        if len(fields) > self.pool.options.max_header_count:
+            raise MalformedFields("too many fields")
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            raise MalformedFields("another version of HTTP")
+        return read_answer_fields(fields)
 
     def on_body(self, body: bytes) -> None:
         exchange = self.exchange

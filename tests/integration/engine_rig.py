@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -287,7 +288,8 @@ def request(target: str, fields: str = "", method: str = "GET", body: bytes = b"
 class Rig:
     """Two upstreams and an engine; `/f/**` belongs to flag `f`, `/plain/**` to flag `g` without data."""
 
-    def __init__(self, options: Options | None = None, **flag: Any) -> None:
+    def __init__(self, options: Options | None = None, *, tls: ssl.SSLContext | None = None, **flag: Any) -> None:
+        self.tls = tls
         self.monolith = Upstream("monolith")
         self.extracted = Upstream("extracted")
         self.options = options or Options(sweep_s=0.02)
@@ -369,7 +371,7 @@ class Rig:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
             self._stopping = asyncio.Event()
-            await self.engine.listen("127.0.0.1", 0, reuse_port=False)
+            await self.engine.listen("127.0.0.1", 0, reuse_port=False, tls=self.tls)
             self._ready.set()
             await self._stopping.wait()
 
@@ -377,9 +379,9 @@ class Rig:
 
 
 @contextmanager
-def rig(options: Options | None = None, **flag: Any) -> Iterator[Rig]:
+def rig(options: Options | None = None, *, tls: ssl.SSLContext | None = None, **flag: Any) -> Iterator[Rig]:
     """A rig for the length of a block."""
-    made = Rig(options, **flag)
+    made = Rig(options, tls=tls, **flag)
     try:
         yield made
     finally:

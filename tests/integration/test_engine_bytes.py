@@ -188,19 +188,6 @@ def test_expect_100_is_answered_here_and_not_forwarded(engine: Rig) -> None:
     assert not engine.monolith.seen[0].values("expect")
 
 
-def test_an_upgrade_is_dropped_and_the_request_answered_as_http(engine: Rig) -> None:
-    with engine.client() as client:
-        client.send(
-            b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + request("/next")
-        )
-        assert client.answer().body == b"monolith|/ws|"
-        assert client.answer().body == b"monolith|/next|"
-        assert client.get("/more").status == 200
-    seen = engine.monolith.seen[0]
-    assert not seen.values("upgrade")
-    assert not seen.values("connection")
-
-
 def test_an_upstream_that_switches_protocols_unasked_is_a_502(engine: Rig) -> None:
     engine.monolith.scripts[b"/x"] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nabc"
     assert engine.get("/x").status == 502
