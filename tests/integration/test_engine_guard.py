@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from collections.abc import Iterator
 
@@ -14,78 +13,6 @@ from tests.integration.engine_rig import Rig, request, rig
 
 POST = b"POST /s HTTP/1.1\r\nHost: x\r\n"
 GET = b"GET /s HTTP/1.1\r\n"
-
-REFUSED: dict[str, bytes] = {
-    "two framings": POST + b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "two framings, other order": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "two lengths that differ": POST + b"Content-Length: 3\r\nContent-Length: 5\r\n\r\nabcde",
-    "two equal lengths": POST + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-    "a list of lengths": POST + b"Content-Length: 3, 3\r\n\r\nabc",
-    "a signed length": POST + b"Content-Length: +3\r\n\r\nabc",
-    "a negative length": POST + b"Content-Length: -3\r\n\r\nabc",
-    "a hexadecimal length": POST + b"Content-Length: 0x3\r\n\r\nabc",
-    "an empty length": POST + b"Content-Length: \r\n\r\nabc",
-    "a length that overflows": POST + b"Content-Length: 99999999999999999999999\r\n\r\nabc",
-    "an unknown transfer coding": POST + b"Transfer-Encoding: xchunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "a second transfer coding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "chunked twice": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "chunked and identity": POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
-    "chunked with a tab": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "chunked in HTTP/1.0": b"POST /s HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "space before the colon": POST + b"Transfer-Encoding : chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    "space before the colon of a length": POST + b"Content-Length : 3\r\n\r\nabc",
-    "a chunk size that overflows": POST + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff3\r\nabc\r\n0\r\n\r\n",
-    "a chunk size that is none": POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n0\r\n\r\n",
-    "a negative chunk size": POST + b"Transfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
-    "a chunk size with a prefix": POST + b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
-    "a chunk longer than its size": POST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
-    "a chunk that ends in LF": POST + b"Transfer-Encoding: chunked\r\n\r\n3\nabc\n0\n\n",
-    "a folded line": GET + b"Host: x\r\nX-A: 1\r\n b: 2\r\n\r\n",
-    "a folded first line": GET + b" Host: x\r\n\r\n",
-    "bare LF": b"GET /s HTTP/1.1\nHost: x\n\n",
-    "bare LF in a field": GET + b"Host: x\r\nX-A: 1\nX-B: 2\r\n\r\n",
-    "bare CR in a field": GET + b"Host: x\r\nX-A: a\rb: c\r\n\r\n",
-    "NUL in a value": GET + b"Host: x\r\nX-A: a\x00b\r\n\r\n",
-    "NUL in a name": GET + b"Host: x\r\nX\x00A: b\r\n\r\n",
-    "a control character in a value": GET + b"Host: x\r\nX-A: a\x01b\r\n\r\n",
-    "an empty name": GET + b"Host: x\r\n: b\r\n\r\n",
-    "a line without a colon": GET + b"Host: x\r\nX-A\r\n\r\n",
-    "a name with a space": GET + b"Host: x\r\nX A: b\r\n\r\n",
-    "no Host": GET + b"\r\n",
-    "two Hosts": GET + b"Host: a\r\nHost: b\r\n\r\n",
-    "two equal Hosts": GET + b"Host: a\r\nHost: a\r\n\r\n",
-    "an empty Host": GET + b"Host: \r\n\r\n",
-    "a Host with a path": GET + b"Host: a/b\r\n\r\n",
-    "a Host with a user": GET + b"Host: u@a\r\n\r\n",
-    "a Host that is a list": GET + b"Host: a, b\r\n\r\n",
-    "absolute-form to another authority": b"GET http://evil/s HTTP/1.1\r\nHost: x\r\n\r\n",
-    "absolute-form of another scheme": b"GET ftp://x/s HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a tunnel": b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n",
-    "an asterisk for GET": b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a target without a slash": b"GET s HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an encoded slash": b"GET /a%2Fb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an encoded slash, lower case": b"GET /a%2fb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a backslash": b"GET /a\\b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an encoded backslash": b"GET /a%5Cb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "dot segments": b"GET /plain/../f/x HTTP/1.1\r\nHost: x\r\n\r\n",
-    "encoded dot segments": b"GET /plain/%2e%2E/f/x HTTP/1.1\r\nHost: x\r\n\r\n",
-    "dot segments with a parameter": b"GET /plain/..;x/f HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a single dot": b"GET /f/./x HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an overlong slash": b"GET /a%c0%afb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an overlong dot": b"GET /%e0%80%ae%e0%80%ae/b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an encoded NUL": b"GET /a%00b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an encoded line end": b"GET /a%0d%0ab HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a broken escape": b"GET /a%zz HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a path that begins with two slashes": b"GET //evil/s HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a fragment": b"GET /a#b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a raw byte in the target": b"GET /a\xffb HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a space in the target": b"GET /a b HTTP/1.1\r\nHost: x\r\n\r\n",
-    "an unknown method": b"BREW /s HTTP/1.1\r\nHost: x\r\n\r\n",
-    "HTTP/2.0": b"GET /s HTTP/2.0\r\nHost: x\r\n\r\n",
-    "HTTP/0.9": b"GET /s\r\n\r\n",
-    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-}
 
 
 @pytest.fixture(scope="module")
@@ -98,18 +25,6 @@ def shared() -> Iterator[Rig]:
 def engine(shared: Rig) -> Rig:
     shared.monolith.seen.clear()
     return shared
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_and_nothing_is_forwarded(engine: Rig, name: str) -> None:
-    with engine.client() as client:
-        client.send(REFUSED[name])
-        answer = client.answer()
-        assert answer.status == 400
-        assert answer.values("connection") == [b"close"]
-        assert json.loads(answer.body)["code"] == "malformed_request"
-        assert client.is_closed()
-    assert engine.monolith.seen == []
 
 
 def test_nothing_after_a_refused_request_is_answered(engine: Rig) -> None:

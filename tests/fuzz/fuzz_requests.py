@@ -1,0 +1,146 @@
+"""Differential fuzzing of the guard, for bounded time: `make fuzz` (SECONDS=60).
+
+Whatever bytes a client sends: they are refused, or the upstream sees exactly the requests that were answered, each of
+them one that a strict reader reads in one way, with the method, the target, the fields and the body that were sent.
+Not part of the default suite.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.corpus.engines import ENGINES, OPTIONS
+from tests.corpus.recorder import Recorder, end_of_request
+from tests.corpus.request_cases import REQUESTS
+from tests.integration.engine_rig import Client, values
+
+SECONDS = float(os.environ.get("SECONDS", "60"))
+pytestmark = pytest.mark.timeout(SECONDS * 4 + 60)
+
+SEEDS = [b"".join(part for part in case.parts if isinstance(part, bytes))[:2_000] for case in REQUESTS]
+TOKENS = [
+    b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"\0", b"\x0b", b"\x7f", b"\xff", b"0", b"3", b"0\r\n\r\n",
+    b"3\r\nabc\r\n", b"abc", b"GET ", b"POST ", b"HEAD ", b"OPTIONS ", b"/", b"/s", b"//", b"..", b"%2e", b"%2f", b";",
+    b"?", b"#", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b"Host: x\r\n", b"Host: y\r\n", b"Content-Length: 3\r\n",
+    b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n",
+    b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Connection: Upgrade\r\n", b"Upgrade: h2c\r\n",
+    b"Upgrade: websocket\r\n", b"Expect: 100-continue\r\n", b"X-A: b\r\n", b"Via: 1.1 strangler-proxy\r\n",
+    b"Max-Forwards: 1\r\n", b"Trailer: X-A\r\n", b" chunked", b"Content_Length: 9\r\n", b"X-Strangler-Flag: f\r\n",
+    b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n",
+]  # fmt: skip
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """One to three requests, some bytes of which were replaced, dropped, doubled or put in."""
+    data = bytearray(b"".join(draw(st.lists(st.sampled_from(SEEDS), min_size=1, max_size=3))))
+    for _ in range(draw(st.integers(0, 6))):
+        at = draw(st.integers(0, len(data)))
+        token = draw(st.one_of(st.sampled_from(TOKENS), st.binary(min_size=1, max_size=3)))
+        end = at + draw(st.sampled_from([0, 0, 1, 2, 4, len(token)]))
+        data[at:end] = token
+    return bytes(data)
+
+
+def assembled() -> st.SearchStrategy[bytes]:
+    """Requests put together from parts that mean something."""
+    return st.lists(st.sampled_from(TOKENS), min_size=3, max_size=24).map(b"".join)
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def engines(request: pytest.FixtureRequest) -> Iterator[tuple[int, Recorder]]:
+    recorder = Recorder()
+    with ENGINES[request.param](recorder.port, OPTIONS) as port:
+        yield port, recorder
+    recorder.close()
+
+
+def exchange(port: int, data: bytes, cuts: list[int]) -> list[int]:
+    """Send it in pieces and close the sending side; the statuses of what came back."""
+    statuses: list[int] = []
+    with Client(port, 3.0) as client, suppress(ConnectionError, TimeoutError):
+        with suppress(ConnectionError):
+            previous = 0
+            for cut in (*sorted(cut % (len(data) + 1) for cut in cuts), len(data)):
+                if cut > previous:
+                    client.send(data[previous:cut])
+                    time.sleep(0.001)
+                previous = cut
+            client.socket.shutdown(1)
+        while True:
+            answer = client.answer(head_only=client_asked_head(data, len(statuses)))
+            statuses.append(answer.status)
+    return statuses
+
+
+def client_asked_head(data: bytes, number: int) -> bool:
+    """Was the request of this number HEAD? Read from the bytes; else no body that matters."""
+    for _ in range(number):
+        try:
+            end = end_of_request(data.lstrip(b"\r\n"))
+        except ValueError:
+            return False
+        if not end:
+            return False
+        data = data.lstrip(b"\r\n")[end:]
+    return data.lstrip(b"\r\n").startswith(b"HEAD ")
+
+
+def check(data: bytes, statuses: list[int], recorder: Recorder) -> None:
+    """Is what the upstream saw exactly what was answered, and read in one way?"""
+    arrived = bytes(recorder.arrived)
+    forwarded = [status for status in statuses if status == 200]
+    assert len(recorder.requests) >= len(forwarded)
+    assert len(recorder.requests) <= len(forwarded) + 1, "one may be on its way when the connection ends"
+    rest = arrived
+    while end := end_of_request(rest):
+        seen, rest = rest[:end], rest[end:]
+        head, _, body = seen.partition(b"\r\n\r\n")
+        line = head.split(b"\r\n")[0]
+        method, target, version = line.split(b" ")
+        assert version == b"HTTP/1.1"
+        assert len(values(head, "host")) == 1
+        assert method + b" " in data
+        assert target in data
+        assert b"X-Strangler-Flag: f" not in head.split(b"\r\n")
+        for field in head.split(b"\r\n"):
+            assert not any(byte < 32 and byte != 9 for byte in field)
+        if b"chunked" not in head:
+            assert body in data
+    if rest:
+        assert b"\r\n\r\n" in rest or not rest.strip(), "no half head is ever sent on"
+
+
+@pytest.mark.parametrize("kind", ["mutated", "assembled"])
+def test_whatever_is_sent_is_refused_or_seen_once(engines: tuple[int, Recorder], kind: str) -> None:
+    port, recorder = engines
+    until = time.monotonic() + SECONDS / 2
+    tried = 0
+
+    @settings(max_examples=1_000_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(data=mutated() if kind == "mutated" else assembled(), cuts=st.lists(st.integers(0, 5_000), max_size=3))
+    def run(data: bytes, cuts: list[int]) -> None:
+        nonlocal tried
+        if time.monotonic() > until:
+            raise TimeIsUp
+        tried += 1
+        recorder.reset()
+        check(data, exchange(port, data, cuts), recorder)
+
+    try:
+        run()
+    except* TimeIsUp:
+        pass
+    assert tried > SECONDS / 10
+    print(f"{kind}: {tried} connections")
+
+
+class TimeIsUp(BaseException):
+    """Ends hypothesis from within; no failure, so that it does not try to make it smaller."""
