@@ -29,8 +29,10 @@ from strangler_proxy.forward.own_writes import OwnWrites
 from strangler_proxy.forward.state import ProxyState
 from strangler_proxy.forward.table_file import TableFile
 from strangler_proxy.health import HealthListener
+from strangler_proxy.serve_listeners import inherited
 from strangler_proxy.serve_plan import ServePlan
 from strangler_proxy.serve_processes import ProcessGroup
+from strangler_proxy.serve_tls import watching
 from strangler_proxy.settings import ServeSettings, load
 from strangler_proxy.store import Store, open_store
 
@@ -41,6 +43,7 @@ _FIRST_LOAD_S: Final = 0.7
 _AWAIT_TABLE_S: Final = 1.0
 _PARENT_LOOK_S: Final = 0.5
 _CLOSE_S: Final = 3.0
+_SUCCESSOR_S: Final = 35.0
 
 
 def run(settings: ServeSettings) -> None:
@@ -54,13 +57,29 @@ def run(settings: ServeSettings) -> None:
 
 
 class ProxyProcess:
-    """One proxy process. `number` is its place among those that share the port, `parent` who started it (0: nobody)."""
+    """One proxy process. `number` is its place among those that share the port, `parent` who started it (0: nobody).
 
-    def __init__(self, settings: ServeSettings, plan: ServePlan, *, number: int = 0, parent: int = 0) -> None:
+    `listener` is the descriptor of the socket that the parent keeps for it; it writes to `tells` once it accepts.
+    """
+
+    def __init__(
+        self,
+        settings: ServeSettings,
+        plan: ServePlan,
+        *,
+        number: int = 0,
+        parent: int = 0,
+        listener: int | None = None,
+        tells: int | None = None,
+    ) -> None:
         self._settings = settings
         self._plan = plan
         self._number = number
         self._parent = parent
+        self._listener = listener
+        self._tells = tells
+        self._succeeded = False
+        self._succeeding: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._not_ready = "starting"
@@ -76,13 +95,15 @@ class ProxyProcess:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._on_signal)
+        loop.add_signal_handler(signal.SIGUSR1, self._on_successor)
         orphaned = asyncio.create_task(self._watch_parent()) if self._parent else None
         try:
             await self._listen_for_health()
             await self._serve()
         finally:
-            if orphaned is not None:
-                orphaned.cancel()
+            for task in (orphaned, self._succeeding):
+                if task is not None:
+                    task.cancel()
             await self._health.close()
 
     async def _serve(self) -> None:
@@ -101,8 +122,9 @@ class ProxyProcess:
                 self._follower.look_for_kills()
             await self._listen(engine)
             log.info("proxy.started", address=plan.address, revision=table.revision, number=self._number)
-            async with _following(self._follower):
+            async with _following(self._follower), watching(plan.certificate):
                 self._not_ready = ""
+                self._tell()
                 await self._stop.wait()
                 await self._leave(engine)
             log.info("proxy.stopped")
@@ -161,7 +183,13 @@ class ProxyProcess:
     async def _listen(self, engine: Engine) -> None:
         host, port = self._plan.listen
         try:
-            await engine.listen(host, port, reuse_port=self._settings.workers > 1)
+            certificate = self._plan.certificate
+            await engine.listen(
+                host,
+                port,
+                shared=None if self._listener is None else inherited(self._listener),
+                tls=None if certificate is None else certificate.context,
+            )
         except OSError as error:
             raise cannot_listen("STRANGLER_LISTEN", host, port, error) from error
 
@@ -179,7 +207,8 @@ class ProxyProcess:
         """Readiness fails first; then out of the table of proxies; then what is in flight ends."""
         self._not_ready = "draining"
         log.info("proxy.draining", seconds=self._settings.drain_s)
-        await self._unless_hurried(asyncio.sleep(self._settings.drain_notice_s))
+        if not self._succeeded:
+            await self._unless_hurried(asyncio.sleep(self._settings.drain_notice_s))
         if self._follower is not None:
             await self._unless_hurried(self._follower.leave())
         await self._unless_hurried(engine.drain(self._settings.drain_s))
@@ -195,6 +224,30 @@ class ProxyProcess:
         results = await asyncio.gather(task, hurry, return_exceptions=True)
         if isinstance(results[0], Exception):
             raise results[0]
+
+    def _on_successor(self) -> None:
+        if not self._parent:
+            log.error("process.not_replaced", number=0, reason="a process alone cannot be: start two or more workers")
+        elif self._succeeding is None or self._succeeding.done():
+            self._succeeding = asyncio.create_task(self._make_room())
+
+    async def _make_room(self) -> None:
+        """A successor starts: the health port is its own. Requests are served as before, until we are told to leave.
+
+        A successor that never served leaves us the port again.
+        """
+        self._succeeded = True
+        await self._health.close()
+        await asyncio.sleep(_SUCCESSOR_S)
+        if not self._stop.is_set():
+            self._succeeded = False
+            await self._listen_for_health()
+
+    def _tell(self) -> None:
+        if self._tells is not None:
+            os.write(self._tells, b"1")
+            os.close(self._tells)
+            self._tells = None
 
     def _on_signal(self) -> None:
         (self._hurry if self._stop.is_set() else self._stop).set()
@@ -265,6 +318,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m strangler_proxy.serve")
     parser.add_argument("--child", type=int, metavar="NUMBER", help="one of several processes; started by the first")
     parser.add_argument("--parent", type=int, default=0, metavar="PID", help="who started it")
+    parser.add_argument("--listener", type=int, metavar="FD", help="the listening socket that it inherits")
+    parser.add_argument("--tell", type=int, metavar="FD", help="where it says that it accepts connections")
     chosen = parser.parse_args(arguments)
     try:
         settings = load(ServeSettings)
@@ -273,7 +328,15 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             plan = ServePlan.of(settings)
             logging.configure(SERVICE)
-            uvloop.run(ProxyProcess(settings, plan, number=chosen.child, parent=chosen.parent).run())
+            child = ProxyProcess(
+                settings,
+                plan,
+                number=chosen.child,
+                parent=chosen.parent,
+                listener=chosen.listener,
+                tells=chosen.tell,
+            )
+            uvloop.run(child.run())
     except StranglerError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code

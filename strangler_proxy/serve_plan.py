@@ -11,6 +11,7 @@ from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.route import Cluster, Endpoint, Timeouts
 from strangler_proxy.core.signing import Signer
 from strangler_proxy.forward.options import Options, parse_networks
+from strangler_proxy.forward.tls import Certificate
 from strangler_proxy.settings import ServeSettings
 
 T = TypeVar("T")
@@ -22,13 +23,17 @@ DEFAULT_CLUSTER = "default"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServePlan:
-    """What a proxy process is started with. `admin` None: no health listener; `upstream` None: none is configured."""
+    """What a proxy process is started with. `admin` None: no health listener; `upstream` None: none is configured.
+
+    `certificate` None: clients speak plain HTTP.
+    """
 
     listen: Address
     admin: Address | None
     upstream: Cluster | None
     signer: Signer | None
     options: Options
+    certificate: Certificate | None = None
 
     @property
     def address(self) -> str:
@@ -50,13 +55,16 @@ class ServePlan:
         )
         signer = _read(problems, "STRANGLER_SIGNING_SECRET", lambda: _signer(settings))
         options = _read(problems, "STRANGLER_TRUSTED_PROXIES", lambda: options_of(settings))
+        certificate = _read(problems, "STRANGLER_TLS_CERTIFICATE", lambda: _certificate(settings))
         if not settings.upstream and not settings.database_url:
             problems.append(
                 "nothing to forward to: give --upstream http://HOST:PORT, or STRANGLER_DATABASE_URL for the flag table"
             )
         if problems or listen is None or options is None:
             raise DeclarationError(problems)
-        return cls(listen=listen, admin=admin, upstream=upstream, signer=signer, options=options)
+        return cls(
+            listen=listen, admin=admin, upstream=upstream, signer=signer, options=options, certificate=certificate
+        )
 
 
 def parse_address(text: str) -> Address:
@@ -96,7 +104,18 @@ def options_of(settings: ServeSettings) -> Options:
         ),
         header_timeout_s=settings.header_timeout_s,
         max_header_bytes=settings.max_header_bytes,
+        max_header_count=settings.max_header_count,
+        max_target_bytes=settings.max_target_bytes,
         max_body_bytes=settings.max_body_bytes,
+        keep_alive_s=settings.keep_alive_s,
+        upstream_keep_alive_s=settings.upstream_keep_alive_s,
+        connection_limit=settings.connection_limit,
+        pool_limit=settings.pool_limit,
+        pool_wait_limit=settings.pool_wait_limit,
+        pool_wait_s=settings.pool_wait_s,
+        pending_limit=settings.pending_limit,
+        tunnel_limit=settings.tunnel_limit,
+        tunnel_idle_s=settings.tunnel_idle_timeout_s,
         hold_limit=settings.hold_limit,
         hold_timeout_s=settings.hold_timeout_s,
         replay_body_bytes=settings.replay_body_bytes,
@@ -109,6 +128,14 @@ def options_of(settings: ServeSettings) -> Options:
 def _signer(settings: ServeSettings) -> Signer | None:
     secret = settings.secret()
     return None if secret is None else Signer(secret)
+
+
+def _certificate(settings: ServeSettings) -> Certificate | None:
+    if settings.tls_certificate is None and settings.tls_key is None:
+        return None
+    if settings.tls_certificate is None or settings.tls_key is None:
+        raise ValueError("certificate and key go together: set STRANGLER_TLS_KEY too, or none of them")
+    return Certificate(settings.tls_certificate, settings.tls_key)
 
 
 def _read(problems: list[str], setting: str, read: Callable[[], T]) -> T | None:

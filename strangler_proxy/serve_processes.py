@@ -1,7 +1,8 @@
-"""Several proxy processes on one port (SO_REUSEPORT): the parent starts them, restarts dead ones, passes signals on.
+"""Several proxy processes on one port: the parent starts them, restarts dead ones, replaces them, passes signals on.
 
-The kernel spreads connections over them. Child K has its health listener on the admin port plus K. A child whose
-parent is gone drains by itself. The parent forwards nothing and holds no state, so nothing is lost with it.
+Child K has its health listener on the admin port plus K. A child whose parent is gone drains by itself. The parent
+forwards nothing; it keeps the listening sockets, so that no connection is lost with a child. On SIGUSR1 it replaces
+the children one after the other: the new one accepts before the old one stops to.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from typing import Final
 import structlog
 from pydantic import SecretStr
 
-from strangler_proxy.core.errors import StranglerError
+from strangler_proxy.serve_listeners import one_listener, open_listeners
 from strangler_proxy.serve_plan import ServePlan
 from strangler_proxy.settings import ServeSettings
 
 log = structlog.get_logger(__name__)
 
+Child = asyncio.subprocess.Process
+
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 _STEADY_S: Final = 10.0
-_BIND_TRIES: Final = 9
-_BIND_PAUSE_S: Final = 0.25
+_READY_WITHIN_S: Final = 30.0
 _KILL_AFTER_S: Final = 10.0
 _PREFIX: Final = "STRANGLER_"
 
@@ -39,40 +41,59 @@ class ProcessGroup:
         self._settings = settings
         self._plan = plan
         self._stop = asyncio.Event()
-        self._children: dict[int, asyncio.subprocess.Process] = {}
+        self._listeners: list[socket.socket] = []
+        self._children: dict[int, Child] = {}
+        self._successors: dict[int, Child] = {}
+        self._replacing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start all, keep all running, end all. Raises StranglerError where the port belongs to somebody else."""
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(name, self._pass_on)
-        await self._check_port()
+        if self._plan.certificate is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._pass, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGUSR1, self._begin_replacing)
+        self._listeners = await open_listeners(*self._plan.listen, self._settings.workers)
         log.info("processes.started", address=self._plan.address, count=self._settings.workers)
-        async with asyncio.TaskGroup() as tasks:
-            for number in range(self._settings.workers):
-                tasks.create_task(self._keep(number))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for number in range(self._settings.workers):
+                    tasks.create_task(self._keep(number))
+        finally:
+            self._close_listeners()
+            if self._replacing is not None:
+                self._replacing.cancel()
+                await asyncio.gather(self._replacing, return_exceptions=True)
         log.info("processes.stopped")
 
     async def _keep(self, number: int) -> None:
         pause_s = _FIRST_PAUSE_S
         while not self._stop.is_set():
             begun = time.monotonic()
-            child = await self._spawn(number)
-            self._children[number] = child
-            if self._stop.is_set():
-                child.send_signal(signal.SIGTERM)
-            code = await self._ended(child)
+            child: Child | None = await self._spawn(number)
+            while child is not None:
+                self._children[number] = child
+                code = await self._ended(child)
+                child = self._successors.pop(number, None)
             del self._children[number]
             if self._stop.is_set():
                 return
             if time.monotonic() - begun > _STEADY_S:
                 pause_s = _FIRST_PAUSE_S
             log.error("process.died", number=number, code=code, restart_in_s=pause_s)
+            if pause_s > _FIRST_PAUSE_S:  # it dies again and again: leave its connections to the others meanwhile
+                self._listeners[number].close()
             await self._sleep(pause_s)
+            if self._listeners[number].fileno() < 0 and not self._stop.is_set():
+                self._listeners[number] = one_listener(*self._plan.listen)
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
-    async def _spawn(self, number: int) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
+    async def _spawn(self, number: int, *, tells: int | None = None) -> Child:
+        """Start a child; it writes to the descriptor `tells` once it accepts connections."""
+        listener = self._listeners[number].fileno()
+        told = () if tells is None else ("--tell", str(tells))
+        child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "strangler_proxy.serve",
@@ -80,30 +101,87 @@ class ProcessGroup:
             str(number),
             "--parent",
             str(os.getpid()),
+            "--listener",
+            str(listener),
+            *told,
             env=child_environment(self._settings, number),
             stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(listener,) if tells is None else (listener, tells),
         )
+        if self._stop.is_set():
+            _signal(child, signal.SIGTERM)
+        return child
 
-    async def _ended(self, child: asyncio.subprocess.Process) -> int:
+    # One after the other.
+
+    def _begin_replacing(self) -> None:
+        if (self._replacing is None or self._replacing.done()) and not self._stop.is_set():
+            self._replacing = asyncio.create_task(self._replace_all())
+
+    async def _replace_all(self) -> None:
+        for number in range(self._settings.workers):
+            old = self._children.get(number)
+            if old is not None and not await self._replace(number, old):
+                return
+
+    async def _replace(self, number: int, old: Child) -> bool:
+        """Start a successor, and let the old one drain once it accepts; False, and it stays, if that never happens."""
+        _signal(old, signal.SIGUSR1)
+        hears, tells = os.pipe()
+        try:
+            new = await self._spawn(number, tells=tells)
+        finally:
+            os.close(tells)
+        ready = await _hears(hears)
+        if not ready or self._stop.is_set():
+            _signal(new, signal.SIGKILL)
+            await new.wait()
+            log.error("process.not_replaced", number=number)
+            return False
+        self._successors[number] = new
+        _signal(old, signal.SIGTERM)
+        if await self._within(old, self._settings.drain_s + _KILL_AFTER_S):
+            log.info("process.replaced", number=number, pid=new.pid)
+        return not self._stop.is_set()
+
+    # Ends.
+
+    async def _ended(self, child: Child) -> int:
         """Wait for its end; one that does not end after the signal to stop is killed."""
         ended = asyncio.ensure_future(child.wait())
         stop = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if not ended.done():
-            settings = self._settings
-            await asyncio.wait({ended}, timeout=settings.drain_notice_s + settings.drain_s + _KILL_AFTER_S)
-            if not ended.done():
-                log.error("process.killed", pid=child.pid)
-                child.kill()
+            await self._within(child, self._settings.drain_notice_s + self._settings.drain_s + _KILL_AFTER_S)
         return await ended
 
+    async def _within(self, child: Child, seconds: float) -> bool:
+        """Did it end in time? It is killed if not."""
+        try:
+            await asyncio.wait_for(child.wait(), seconds)
+        except TimeoutError:
+            log.error("process.killed", pid=child.pid)
+            _signal(child, signal.SIGKILL)
+            return False
+        return True
+
     def _pass_on(self) -> None:
-        """The first signal lets children drain, the second ends them at once: each gets both."""
+        """The first signal lets children drain, the second ends them at once: each gets both.
+
+        Only children accept from now on: what nobody would take has to be refused, not to wait.
+        """
         self._stop.set()
-        for child in self._children.values():
-            if child.returncode is None:
-                child.send_signal(signal.SIGTERM)
+        self._close_listeners()
+        self._pass(signal.SIGTERM)
+
+    def _pass(self, name: signal.Signals) -> None:
+        for child in (*self._children.values(), *self._successors.values()):
+            _signal(child, name)
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -111,21 +189,25 @@ class ProcessGroup:
         except TimeoutError:
             return
 
-    async def _check_port(self) -> None:
-        """SO_REUSEPORT would share the port with a stranger of the same user without a word: look first."""
-        host, port = self._plan.listen
-        for attempt in range(_BIND_TRIES):
-            try:
-                family = socket.AF_INET6 if ":" in host else socket.AF_INET
-                with socket.socket(family) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    probe.bind((host, port))
-                return
-            except OSError as error:
-                if attempt == _BIND_TRIES - 1:
-                    said = os.strerror(error.errno or 0)
-                    raise StranglerError(f"STRANGLER_LISTEN: cannot listen on {host}:{port}: {said}") from error
-            await self._sleep(_BIND_PAUSE_S)
+
+def _signal(child: Child, name: signal.Signals) -> None:
+    if child.returncode is None:
+        child.send_signal(name)
+
+
+async def _hears(descriptor: int) -> bool:
+    """Does a child say in time that it accepts? Its end closes the pipe, which is an answer too."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", 0)
+    )
+    try:
+        return bool(await asyncio.wait_for(reader.read(1), _READY_WITHIN_S))
+    except TimeoutError:
+        return False
+    finally:
+        transport.close()
 
 
 def child_environment(settings: ServeSettings, number: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -61,13 +62,14 @@ class NamedUpstream:
 
 
 class RunningProxy:
-    """One `strangler serve`; `environment` are its settings."""
+    """One `strangler serve`; `environment` are its settings; `tls` is the certificate that clients trust."""
 
-    def __init__(self, folder: Path, *, workers: int = 1, **environment: str) -> None:
+    def __init__(self, folder: Path, *, workers: int = 1, tls: Path | None = None, **environment: str) -> None:
         self.port = free_port()
         self.admin_port = free_port()
         self.state_dir = folder / "state"
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._verify: bool | ssl.SSLContext = True if tls is None else ssl.create_default_context(cafile=str(tls))
         self.log_path = folder / "proxy.log"
         self.workers = workers
         self.environment = {
@@ -108,7 +110,7 @@ class RunningProxy:
             )
         while True:
             try:
-                httpx.get(f"{self.url}/", timeout=2, trust_env=False)
+                httpx.get(f"{self.url}/", timeout=2, trust_env=False, verify=self._verify)
                 return time.monotonic() - begun
             except httpx.TransportError:
                 if time.monotonic() - begun > START_WITHIN_S or self.process.poll() is not None:
@@ -132,7 +134,7 @@ class RunningProxy:
 
     def get(self, path: str) -> str:
         """Body of a GET through the proxy."""
-        answer = httpx.get(f"{self.url}{path}", timeout=10, trust_env=False)
+        answer = httpx.get(f"{self.url}{path}", timeout=10, trust_env=False, verify=self._verify)
         answer.raise_for_status()
         return answer.text
 

@@ -59,6 +59,22 @@ def serve(
             rich_help_panel=PROXY,
         ),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-certificate",
+            help="PEM file of the certificate chain: clients then speak TLS.",
+            rich_help_panel=PROXY,
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--tls-key",
+            help="PEM file of its key. Both are read anew when they change, and on SIGHUP.",
+            rich_help_panel=PROXY,
+        ),
+    ] = None,
     connect_timeout: Annotated[
         float | None,
         typer.Option("--connect-timeout", help="Seconds to connect to an upstream.", rich_help_panel=LIMITS),
@@ -74,12 +90,59 @@ def serve(
     total_timeout: Annotated[
         float | None, typer.Option("--total-timeout", help="Seconds for a whole request.", rich_help_panel=LIMITS)
     ] = None,
+    header_timeout: Annotated[
+        float | None,
+        typer.Option("--header-timeout", help="Seconds for a request's head to arrive.", rich_help_panel=LIMITS),
+    ] = None,
+    keep_alive: Annotated[
+        float | None,
+        typer.Option("--keep-alive", help="Seconds that a client's connection may be idle.", rich_help_panel=LIMITS),
+    ] = None,
+    websocket_idle: Annotated[
+        float | None,
+        typer.Option("--websocket-idle", help="Seconds that a WebSocket may be silent.", rich_help_panel=LIMITS),
+    ] = None,
     hold_timeout: Annotated[
         float | None,
         typer.Option("--hold-timeout", help="Seconds a request is held during a cutover.", rich_help_panel=LIMITS),
     ] = None,
+    max_header_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-header",
+            metavar="BYTES",
+            help="Bytes of a request's head; larger ones get 431.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    max_target_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-target",
+            metavar="BYTES",
+            help="Bytes of a request's target; longer ones get 414.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
     max_body_bytes: Annotated[
-        int | None, typer.Option("--max-body-bytes", help="Larger requests get 413.", rich_help_panel=LIMITS)
+        int | None,
+        typer.Option(
+            "--max-body",
+            "--max-body-bytes",
+            metavar="BYTES",
+            help="Bytes of a request's body; larger ones get 413.",
+            rich_help_panel=LIMITS,
+        ),
+    ] = None,
+    max_connections: Annotated[
+        int | None,
+        typer.Option(
+            "--max-connections", help="Client connections of a process; more get 503.", rich_help_panel=LIMITS
+        ),
+    ] = None,
+    pool_limit: Annotated[
+        int | None,
+        typer.Option("--pool-limit", help="Connections to one endpoint.", rich_help_panel=LIMITS),
     ] = None,
     drain: Annotated[
         float | None,
@@ -102,12 +165,21 @@ def serve(
             state_dir=state_dir,
             admin_listen=admin_listen,
             trusted_proxies=",".join(trust) if trust else None,
+            tls_certificate=tls_certificate,
+            tls_key=tls_key,
             connect_timeout_s=connect_timeout,
             first_byte_timeout_s=first_byte_timeout,
             idle_timeout_s=idle_timeout,
             total_timeout_s=total_timeout,
+            header_timeout_s=header_timeout,
+            keep_alive_s=keep_alive,
+            tunnel_idle_timeout_s=websocket_idle,
             hold_timeout_s=hold_timeout,
+            max_header_bytes=max_header_bytes,
+            max_target_bytes=max_target_bytes,
             max_body_bytes=max_body_bytes,
+            connection_limit=max_connections,
+            pool_limit=pool_limit,
             drain_s=drain,
         )
     )
