@@ -82,6 +82,7 @@ class RunningProxy:
             "STRANGLER_LOG": "json",
             **environment,
         }
+        self.arguments: list[str] = []
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> RunningProxy:
@@ -101,7 +102,7 @@ class RunningProxy:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("STRANGLER_")}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "strangler"), "serve"],
+                [str(Path(sys.executable).parent / "strangler"), "serve", *self.arguments],
                 cwd=ROOT,
                 env=inherited | self.environment,
                 stdin=subprocess.DEVNULL,
