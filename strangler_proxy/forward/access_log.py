@@ -39,5 +39,7 @@ def log_request(exchange: Exchange, elapsed_s: float) -> None:
     if exchange.replay is not None:
         facts["strangler.replay"] = exchange.replay.value
     if exchange.fallen_back:
-        facts["strangler.fallback"] = True
+        facts["strangler.fallback"] = "stale" if exchange.stale else "fresh"
+    if exchange.attempts:
+        facts["strangler.retries"] = exchange.attempts
     _log.info("request.forwarded", **facts)

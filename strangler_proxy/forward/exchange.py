@@ -1,15 +1,17 @@
 """One request's life: read, decided, perhaps held, sent, answered. Every way out goes through `_finish` once.
 
 Nothing here awaits. Callbacks of the two connections, of the pool, the gate and the sweep drive it, all on the loop's
-thread; `phase` says whose turn it is. Attributes with a default live on the class, so that a request costs few stores.
+thread; `phase` says whose turn it is.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from strangler_proxy.core.breaker import Outcome
 from strangler_proxy.core.decision import Decision, Reason, Refusal
 from strangler_proxy.core.errors import MalformedFields, MalformedTarget
 from strangler_proxy.core.fence import Replay
@@ -17,17 +19,21 @@ from strangler_proxy.core.headers import AnswerFields, RequestFields, trailer_li
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.forward import errors, retry, waiting
 from strangler_proxy.forward.access_log import log_request
-from strangler_proxy.forward.answer import answer_head, informational_head
+from strangler_proxy.forward.admission import enter
+from strangler_proxy.forward.answer import answer_head
 from strangler_proxy.forward.edge import Edge
-from strangler_proxy.forward.errors import Problem, problem_answer
+from strangler_proxy.forward.errors import Problem
 from strangler_proxy.forward.guard import admit
-from strangler_proxy.forward.metrics import CLIENT_LEFT, PROBLEMS
-from strangler_proxy.forward.phase import ANSWERING, CONNECTING, DONE, HELD, NEW, SENT
+from strangler_proxy.forward.metrics import CLIENT_LEFT
+from strangler_proxy.forward.phase import ANSWERING, CONNECTING, DONE, HELD, NEW, SENT, Phase
+from strangler_proxy.forward.refusal import refuse
 from strangler_proxy.forward.replay import KeptBody, meet_fence, read_fence
-from strangler_proxy.forward.routing import SAFE
 from strangler_proxy.forward.runtime import FlagRuntime, Lane, RouteRuntime
+from strangler_proxy.forward.settling import settle, settle_answered
+from strangler_proxy.forward.tunnel import inform
 
 if TYPE_CHECKING:
+    from strangler_proxy.forward.cluster import Member
     from strangler_proxy.forward.context import Context
     from strangler_proxy.forward.downstream import Downstream
     from strangler_proxy.forward.pool import EndpointPool
@@ -36,71 +42,74 @@ if TYPE_CHECKING:
 _REFUSALS = {Refusal.KILLED_WITH_MOVED_DATA: errors.KILLED, Refusal.RETIRED: errors.RETIRED}
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Exchange:
-    """One request and its answer. `problem`, where set before `begin`, is what it gets without being read further."""
+    """One request and its answer. `problem`, where set before `begin`, is what it gets without being read further.
 
-    fields: RequestFields
-    runtime: RouteRuntime
-    generation: RouteRuntime
-    edge: Edge
-    decision: Decision
+    Slots, because reading a default from the class costs six times as much: every attribute has an annotation.
+    """
+
+    context: Context
+    downstream: Downstream
+    method: bytes
+    target: bytes
+    raw_fields: list[tuple[bytes, bytes]]
+    version_10: bool
+    keep_alive: bool
+    safe: bool
+    fields: RequestFields = field(init=False)
+    runtime: RouteRuntime = field(init=False)
+    generation: RouteRuntime = field(init=False)
+    edge: Edge = field(init=False)
+    decision: Decision = field(init=False)
     lane: Lane | None = None
+    entered: Lane | None = None
+    permit: int = 0
+    member: Member | None = None
+    avoid: Member | None = None
+    sent: bool = False
     pool: EndpointPool | None = None
     upstream: UpstreamConnection | None = None
-    served_by = Origin.MONOLITH
-    phase = NEW
+    served_by: Origin = Origin.MONOLITH
+    phase: Phase = NEW
     problem: Problem | None = None
-    request_id = b""
-    sent_target = b""
-    head = b""
-    chunked = False
-    has_body = False
-    body_complete = True
-    body_complete_read = False
-    body_bytes = 0
-    body_lost = False
+    request_id: bytes = b""
+    sent_target: bytes = b""
+    head: bytes = b""
+    chunked: bool = False
+    has_body: bool = False
+    body_complete: bool = True
+    body_complete_read: bool = False
+    body_bytes: int = 0
+    body_lost: bool = False
     kept: KeptBody | None = None
-    reused = False
-    retried_stale = False
-    attempts = 0
-    answer_chunked = False
-    status = 0
-    moved = False
-    deadline = 0.0
-    hold_until = 0.0
-    held_at = 0.0
-    held_s = 0.0
-    backoff_s = 0.02
+    reused: bool = False
+    retried_stale: bool = False
+    attempts: int = 0
+    answer_chunked: bool = False
+    status: int = 0
+    moved: bool = False
+    deadline: float = 0.0
+    hold_until: float = 0.0
+    held_at: float = 0.0
+    held_s: float = 0.0
+    backoff_s: float = 0.02
     timer: asyncio.TimerHandle | None = None
     counted: FlagRuntime | None = None
     forced: Origin | None = None
     replay: Replay | None = None
-    replayed_epoch = 0
-    told_why = False
+    replayed_epoch: int = 0
+    told_why: bool = False
     trailers: list[tuple[bytes, bytes]] | None = None
     early: list[bytes] | None = None
-    fallen_back = False
-
-    def __init__(
-        self,
-        context: Context,
-        downstream: Downstream,
-        method: bytes,
-        target: bytes,
-        raw_fields: list[tuple[bytes, bytes]],
-        version_10: bool,
-        keep_alive: bool,
-    ) -> None:
-        self.context = context
-        self.downstream = downstream
-        self.method = method
-        self.safe = method in SAFE
-        self.target = target
-        self.raw_fields = raw_fields
-        self.version_10 = version_10
-        self.keep_alive = keep_alive
-        self.outgoing: list[bytes] = []
-        self.started = monotonic()
+    fallen_back: bool = False
+    stale: bool = False
+    retry_after_s: int = 0
+    tunnel: bool = False
+    switched: bytes = b""
+    interim: int = 0
+    outgoing: list[bytes] = field(default_factory=list)
+    started: float = field(default_factory=monotonic)
 
     def __repr__(self) -> str:
         return f"<Exchange {self.method.decode()} {self.phase.value} served_by={self.served_by.value}>"
@@ -226,7 +235,10 @@ class Exchange:
         if not self.safe and runtime.flag_runtime is not None and self.counted is None:
             self.counted = runtime.flag_runtime
             self.counted.unsafe_in_flight += 1
-        pool = self.pool = lane.pool or context.pools.of(decision.cluster)
+        pool = enter(self, lane)
+        if pool is None:
+            return
+        self.pool = pool
         connection = pool.take() if pool.idle else None
         if connection is not None:
             self.attach(connection, reused=True)
@@ -244,6 +256,7 @@ class Exchange:
     def attach(self, connection: UpstreamConnection, *, reused: bool) -> None:
         """Send the request on this connection; `flush` writes it."""
         self.upstream = connection
+        self.sent = True
         self.reused = reused
         self.phase = SENT
         self.moved = False
@@ -280,11 +293,8 @@ class Exchange:
     # The answer.
 
     def informed(self, connection: UpstreamConnection, status: int, raw: list[tuple[bytes, bytes]]) -> None:
-        """An interim answer: passed on, but not 100 (we say that ourselves), and not to HTTP/1.0 clients."""
-        if status == 101:
-            self.answer_malformed(connection)
-        elif status != 100 and not self.version_10 and self.phase is SENT:
-            connection.out.append(informational_head(status, raw))
+        """An interim answer."""
+        inform(self, connection, status, raw)
 
     def answered(self, connection: UpstreamConnection, status: int, answer: AnswerFields, bodiless: bool) -> None:
         """The head of the answer: one that met the fence goes no further, any other goes to the client."""
@@ -296,8 +306,11 @@ class Exchange:
             self.upstream = None
             connection.detach()
             self.uncount()
+            settle(self, Outcome.NEUTRAL)
             meet_fence(self, fence)
             self.flush()
+            return
+        if status >= 500 and retry.replaced(self, connection, status):
             return
         self.phase = ANSWERING
         self.status = status
@@ -310,7 +323,7 @@ class Exchange:
         """The head of the answer cannot be trusted."""
         self.upstream = None
         connection.detach()
-        retry.failed(self, errors.MALFORMED_ANSWER)
+        retry.failed(self, errors.MALFORMED_ANSWER, answered=True)
 
     def end_body(self, connection: UpstreamConnection) -> None:
         """The body's end, with its trailers, in this client's framing."""
@@ -321,6 +334,7 @@ class Exchange:
     def answer_ended(self, *, by_eof: bool = False) -> None:
         """The answer is with the client's connection in full."""
         self.upstream = None
+        settle_answered(self)
         if by_eof and self.answer_chunked:
             self.downstream.transport.write(b"0\r\n\r\n")
         self.finish(close=not self.keep_alive)
@@ -329,39 +343,19 @@ class Exchange:
 
     def refuse(self, problem: Problem, detail: str = "") -> None:
         """Answer it ourselves; where the answer has begun already, break the connection so that nobody is misled."""
-        if self.phase is DONE:
-            return
-        context = self.context
-        context.metrics.count(PROBLEMS, code=problem.code)
-        self._leave_upstream("refused")
-        if self.phase is ANSWERING:
-            self.downstream.abort()
-            self.finish(close=True)
-            return
-        self.status = problem.status
-        close = problem.closes or not self.body_complete or not self.keep_alive or context.leaving
-        answer = problem_answer(
-            problem,
-            pseudonym=context.pseudonym,
-            request_id=self.request_id or context.identities.request_id(b""),
-            close=close,
-            head_only=self.method == b"HEAD",
-            retry_after_s=context.options.retry_after_s,
-            detail=detail,
-        )
-        self.downstream.transport.write(answer)
-        self.finish(close=close)
+        refuse(self, problem, detail)
 
     def client_left(self) -> None:
         """Nobody waits for the answer any more."""
         if self.phase is not DONE:
             self.context.metrics.count(CLIENT_LEFT)
-            self._leave_upstream("left")
+            self.leave_upstream("left")
             self.lane = None
             self.status = 499
             self.finish(close=True)
 
-    def _leave_upstream(self, outcome: str) -> None:
+    def leave_upstream(self, outcome: str) -> None:
+        """Take the request away from wherever it is or waits: `refused` or `left`."""
         waiting.leave(self, outcome)
         if self.pool is not None:
             self.pool.forget(self)
@@ -387,6 +381,8 @@ class Exchange:
         self.phase = DONE
         if self.counted is not None:
             self.uncount()
+        if self.entered is not None:
+            settle(self, Outcome.NEUTRAL)
         if self.kept is not None:
             self._drop_kept()
         elapsed_s = monotonic() - self.started

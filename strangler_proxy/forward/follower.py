@@ -144,6 +144,7 @@ class Follower:
                     unsafe_in_flight=in_flight,
                     holding=state.holding(),
                     refused_table=self.refused_table,
+                    upstreams=state.sick_upstreams(),
                     address=self._address,
                     started_at=self._started_at,
                 )

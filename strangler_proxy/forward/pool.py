@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
+from strangler_proxy.core.breaker import Breaker, BreakerPolicy
 from strangler_proxy.core.route import Cluster, Endpoint
+from strangler_proxy.forward.cluster import ClusterState, Member
 from strangler_proxy.forward.errors import CONNECT_TIMEOUT, OVERLOADED, REFUSED, Problem
 from strangler_proxy.forward.options import Options
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.upstream import UpstreamConnection
+
+_ROLL_S = 1.0
 
 
 class Caller(Protocol):
@@ -153,34 +159,83 @@ class EndpointPool:
 
 
 class Pools:
-    """The pools of all endpoints, and the choice among a cluster's endpoints: least busy, in turn where equal."""
+    """The pools of all endpoints, and what is known of clusters and breakers, across tables."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self._pools: dict[Endpoint, EndpointPool] = {}
-        self._turn = 0
+        self._clusters: dict[Cluster, ClusterState] = {}
+        self._members: dict[tuple[str, Endpoint], Member] = {}
+        self._breakers: dict[tuple[str, str], Breaker] = {}
+        self._known: Mapping[str, Cluster] = {}
+        self._rolled_at = 0.0
 
-    def of(self, cluster: Cluster, avoid: EndpointPool | None = None) -> EndpointPool:
-        """The pool to use; another one than `avoid` where the cluster has more than one."""
-        endpoints = cluster.endpoints
-        if len(endpoints) == 1:
-            return self._pool(endpoints[0])
-        pools = [pool for pool in map(self._pool, endpoints) if pool is not avoid]
-        self._turn += 1
-        start = self._turn % len(pools)
-        return min(pools[start:] + pools[:start], key=lambda pool: pool.busy)
+    def cluster(self, cluster: Cluster) -> ClusterState:
+        """The state of a declared cluster. Endpoints that it had under another declaration keep theirs."""
+        found = self._clusters.get(cluster)
+        if found is None:
+            known = any(name == cluster.name for name, _ in self._members)
+            since = monotonic() if known else float("-inf")
+            members = tuple(self._member(cluster.name, endpoint, since) for endpoint in cluster.endpoints)
+            found = self._clusters[cluster] = ClusterState(cluster, members)
+        return found
 
-    def expire(self, now: float) -> None:
-        """Close connections that were idle for too long."""
+    def clusters(self) -> tuple[ClusterState, ...]:
+        """All clusters in use."""
+        return tuple(self._clusters.values())
+
+    def members(self) -> tuple[Member, ...]:
+        """All endpoints of all clusters in use."""
+        return tuple(self._members.values())
+
+    def breaker(self, cluster_name: str, route_name: str, policy: BreakerPolicy) -> Breaker:
+        """The breaker of a route at a cluster; the newest policy holds."""
+        found = self._breakers.get((cluster_name, route_name))
+        if found is None:
+            found = self._breakers[cluster_name, route_name] = Breaker(policy)
+        found.policy = policy
+        return found
+
+    def breakers(self) -> Mapping[tuple[str, str], Breaker]:
+        """All breakers by the names of cluster and route."""
+        return self._breakers
+
+    def sweep(self, now: float, declared: Mapping[str, Cluster]) -> None:
+        """Close connections that were idle for too long, let endpoints in again, forget what is declared no more."""
         for pool in self._pools.values():
             pool.expire(now)
+        for state in self._clusters.values():
+            state.sweep(now)
+        if now - self._rolled_at >= _ROLL_S:
+            self._rolled_at = now
+            for breaker in self._breakers.values():
+                breaker.roll(now)
+        if self._known is not declared:
+            self._known = declared
+            self._forget(declared)
 
     async def close(self) -> None:
         """Close all connections."""
         await asyncio.gather(*(pool.close() for pool in self._pools.values()))
+
+    def _member(self, cluster_name: str, endpoint: Endpoint, since: float) -> Member:
+        key = (cluster_name, endpoint)
+        found = self._members.get(key)
+        if found is None:
+            found = self._members[key] = Member(cluster_name, self._pool(endpoint), since)
+        return found
 
     def _pool(self, endpoint: Endpoint) -> EndpointPool:
         pool = self._pools.get(endpoint)
         if pool is None:
             pool = self._pools[endpoint] = EndpointPool(endpoint, self.options)
         return pool
+
+    def _forget(self, declared: Mapping[str, Cluster]) -> None:
+        """Requests under way keep what they hold; nobody else finds it any more."""
+        self._clusters = {each: state for each, state in self._clusters.items() if declared.get(each.name) == each}
+        ends = {(name, endpoint) for name, cluster in declared.items() for endpoint in cluster.endpoints}
+        self._members = {key: member for key, member in self._members.items() if key in ends}
+        self._breakers = {key: breaker for key, breaker in self._breakers.items() if key[0] in declared}
+        used = {endpoint for _, endpoint in ends}
+        self._pools = {each: pool for each, pool in self._pools.items() if each in used or pool.open}

@@ -1,34 +1,38 @@
-"""What may be tried again after an upstream failed, and where: never after a byte of the answer went to the client."""
+"""What may be tried again after an upstream failed, and where: never after a byte of the answer was heard.
+
+The rules are `core.retry` and `core.fallback`; here is what they are asked about, and what is done then.
+"""
 
 from __future__ import annotations
 
+import random
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from strangler_proxy.core.stage import Origin, Stage
+from strangler_proxy.core.breaker import Outcome
+from strangler_proxy.core.fallback import UNAVAILABLE_STATUSES, Unserved, may_be_stale, may_fall_back
+from strangler_proxy.core.retry import IDEMPOTENT_METHODS, Failed, Retry, may_retry
+from strangler_proxy.core.stage import Origin
 from strangler_proxy.forward import errors
 from strangler_proxy.forward.errors import Problem
-from strangler_proxy.forward.metrics import FALLBACKS, RETRIES, UPSTREAM_ERRORS
+from strangler_proxy.forward.metrics import FALLBACKS, RETRIES, RETRIES_REFUSED, UPSTREAM_ERRORS
 from strangler_proxy.forward.phase import ANSWERING, CONNECTING
-from strangler_proxy.forward.routing import SAFE
+from strangler_proxy.forward.settling import settle
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.exchange import Exchange
+    from strangler_proxy.forward.upstream import UpstreamConnection
 
-IDEMPOTENT: Final = SAFE | {b"PUT", b"DELETE"}
-"""RFC 9110 9.2.2."""
-_RETRY_DELAY_S = 0.05
+IDEMPOTENT: Final = frozenset(method.encode() for method in IDEMPOTENT_METHODS)
+_RETRY_DELAY_S: Final = 0.05
+_UNMATCHED_RETRIES: Final = 1
+_draw = random.Random()
 
 
 def connect_failed(exchange: Exchange, problem: Problem) -> None:
     """No connection: try once more (nothing was sent, so any method may), fall back, or say so."""
     if problem is errors.OVERLOADED:
         exchange.refuse(problem)
-        return
-    exchange.attempts += 1
-    route = exchange.runtime.route
-    if exchange.attempts <= (1 if route is None else route.retries):
-        exchange.context.metrics.count(RETRIES, reason="connect")
-        exchange.timer = exchange.context.loop.call_later(_RETRY_DELAY_S, _connect_again, exchange)
     else:
         failed(exchange, problem)
 
@@ -37,52 +41,124 @@ def upstream_lost(exchange: Exchange, *, heard: bool, malformed: bool) -> None:
     """A kept connection may have been closed just before our request reached it: once more on a new one."""
     if exchange.phase is ANSWERING:
         _count(exchange, errors.TERMINATED)
+        settle(exchange, Outcome.FAILURE)
         exchange.downstream.abort()
         exchange.finish(close=True)
-    elif exchange.reused and not heard and not exchange.retried_stale and _may_repeat(exchange):
+    elif exchange.reused and not heard and not exchange.retried_stale and _take(exchange, "stale", stale=True):
         exchange.retried_stale = True
-        exchange.context.metrics.count(RETRIES, reason="stale")
         exchange.connect()
     else:
-        failed(exchange, errors.MALFORMED_ANSWER if malformed else errors.TERMINATED)
+        failed(exchange, errors.MALFORMED_ANSWER if malformed else errors.TERMINATED, answered=heard)
 
 
-def failed(exchange: Exchange, problem: Problem) -> None:
-    """The upstream gave nothing: a safe request goes to the monolith where flag and route allow it."""
+def failed(exchange: Exchange, problem: Problem, *, answered: bool = False, late: bool = False) -> None:
+    """The attempt gave nothing. Once more, or the monolith, or the problem.
+
+    `answered`: part of an answer was heard; `late`: so much time has passed that the same is not tried again.
+    """
     _count(exchange, problem)
-    if _may_fall_back(exchange):
-        exchange.fallen_back = True
-        exchange.context.metrics.count(FALLBACKS, route=exchange.runtime.name)
-        exchange.send(exchange.runtime.towards(Origin.MONOLITH, exchange.decision.reason))
-        exchange.flush()
+    settle(exchange, Outcome.FAILURE)
+    if not late and _take(exchange, "connect" if exchange.phase is CONNECTING else "lost", answered=answered):
+        _again(exchange)
+    else:
+        unserved(exchange, problem)
+
+
+def unserved(exchange: Exchange, problem: Problem) -> None:
+    """Its cluster cannot serve it: a safe request goes to the monolith where flag and route allow it."""
+    if _falls_back(exchange):
+        _fall_back(exchange)
     else:
         exchange.refuse(problem)
 
 
-def _connect_again(exchange: Exchange) -> None:
+def replaced(exchange: Exchange, connection: UpstreamConnection, status: int) -> bool:
+    """Throw away an answer that says that the upstream failed, where the monolith may answer instead."""
+    if status not in UNAVAILABLE_STATUSES or not _falls_back(exchange):
+        return False
+    exchange.upstream = None
+    connection.detach()
+    name = exchange.decision.cluster.name
+    exchange.context.metrics.count(UPSTREAM_ERRORS, cluster=name, error="http_response_incomplete")
+    settle(exchange, Outcome.FAILURE)
+    _fall_back(exchange)
+    return True
+
+
+def _take(exchange: Exchange, reason: str, *, answered: bool = False, stale: bool = False) -> bool:
+    """Take a retry: the rules allow it, and the budget of the cluster has room."""
+    route, lane = exchange.runtime.route, exchange.lane
+    allowed = _UNMATCHED_RETRIES if route is None else route.retries
+    verdict = may_retry(
+        Failed(
+            method=exchange.method.decode("ascii"),
+            sent=exchange.sent,
+            answered=answered,
+            replayable=exchange.can_resend(),
+            shared_key=route is not None and route.idempotency_key and _has_key(exchange),
+            attempts_left=max(allowed, 1 if stale else 0) - exchange.attempts,
+        )
+    )
+    if not verdict.allowed or lane is None:
+        return False
+    metrics = exchange.context.metrics
+    if not lane.cluster.budget.take(monotonic()):
+        metrics.count(RETRIES_REFUSED, cluster=exchange.decision.cluster.name, reason=Retry.BUDGET.name.lower())
+        return False
+    exchange.attempts += 1
+    metrics.count(RETRIES, reason=reason)
+    return True
+
+
+def _has_key(exchange: Exchange) -> bool:
+    return any(value and name.lower() == b"idempotency-key" for name, value in exchange.raw_fields)
+
+
+def _again(exchange: Exchange) -> None:
+    """Another endpoint at once; the same one a little later, so that a restarting server has its moment."""
+    lane = exchange.lane
+    assert lane is not None
+    delay_s = 0.0 if len(lane.cluster.members) > 1 else _RETRY_DELAY_S * _draw.uniform(0.5, 1.5)
+    exchange.phase = CONNECTING
+    exchange.deadline = monotonic() + exchange.runtime.timeouts.connect_s + delay_s
+    exchange.timer = exchange.context.loop.call_later(delay_s, _send_again, exchange)
+
+
+def _send_again(exchange: Exchange) -> None:
+    exchange.timer = None
     if exchange.phase is CONNECTING:
-        exchange.pool = exchange.context.pools.of(exchange.decision.cluster, avoid=exchange.pool)
-        exchange.connect()
+        exchange.send(exchange.decision)
         exchange.flush()
 
 
-def _may_repeat(exchange: Exchange) -> bool:
-    return exchange.method in IDEMPOTENT and exchange.can_resend()
-
-
-def _may_fall_back(exchange: Exchange) -> bool:
+def _falls_back(exchange: Exchange) -> bool:
     flag, route = exchange.runtime.flag, exchange.runtime.route
     return (
-        flag is not None
+        exchange.safe
+        and flag is not None
         and route is not None
-        and exchange.safe
-        and exchange.served_by is Origin.EXTRACTED
-        and flag.fallback_safe
-        and route.fallback
-        and flag.stage is not Stage.RETIRED
-        and not exchange.fallen_back
-        and exchange.can_resend()
+        and may_fall_back(
+            flag,
+            route,
+            Unserved(
+                method=exchange.method.decode("ascii"),
+                origin=exchange.served_by,
+                replayable=exchange.can_resend(),
+                answered=exchange.phase is ANSWERING,
+                fallen_back=exchange.fallen_back,
+            ),
+        )
     )
+
+
+def _fall_back(exchange: Exchange) -> None:
+    flag = exchange.runtime.flag
+    exchange.fallen_back = True
+    exchange.stale = flag is not None and may_be_stale(flag)
+    exchange.avoid = None
+    exchange.context.metrics.count(FALLBACKS, route=exchange.runtime.name)
+    exchange.send(exchange.runtime.towards(Origin.MONOLITH, exchange.decision.reason))
+    exchange.flush()
 
 
 def _count(exchange: Exchange, problem: Problem) -> None:

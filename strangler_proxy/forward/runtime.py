@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from strangler_proxy.core.breaker import Breaker, BreakerPolicy
 from strangler_proxy.core.decision import Decision, Reason
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.route import Access, Cluster, Route, Timeouts
@@ -13,20 +14,29 @@ from strangler_proxy.forward.gate import Gate
 from strangler_proxy.forward.metrics import ForwardMetrics, Series
 
 if TYPE_CHECKING:
+    from strangler_proxy.core.rate import RateLimit
+    from strangler_proxy.forward.cluster import ClusterState
     from strangler_proxy.forward.pool import EndpointPool, Pools
 
 _DECISIONS_KEPT = 4_096
 _DECLARED_NONE = Timeouts()
+_NEVER = BreakerPolicy(failures=0)
+"""What no route matches has no breaker: one sick page would close all the others."""
 
 
 class Lane:
-    """Where one decision of a route leads: its pool (None where one of several has to be chosen) and its numbers."""
+    """Where one decision of a route leads: its cluster, its breaker and its numbers.
 
-    __slots__ = ("decision", "pool", "series")
+    `pool` is None where one of several endpoints has to be chosen.
+    """
 
-    def __init__(self, decision: Decision, pool: EndpointPool | None, series: Series) -> None:
+    __slots__ = ("breaker", "cluster", "decision", "pool", "series")
+
+    def __init__(self, decision: Decision, cluster: ClusterState, breaker: Breaker, series: Series) -> None:
         self.decision = decision
-        self.pool = pool
+        self.cluster = cluster
+        self.breaker = breaker
+        self.pool: EndpointPool | None = cluster.only.pool if cluster.only is not None else None
         self.series = series
 
 
@@ -60,6 +70,7 @@ class RouteRuntime:
         "guarded",
         "killed",
         "lanes",
+        "limit",
         "name",
         "route",
         "timeouts",
@@ -78,6 +89,7 @@ class RouteRuntime:
         self.by_key = False
         self.by_own_write = False
         self.guarded = False
+        self.limit: RateLimit | None = None
         self.unrouted: Decision | None = None
         self._towards: dict[tuple[Origin, Reason], Decision] = {}
         self.lanes: dict[int, Lane] = {}
@@ -88,9 +100,18 @@ class RouteRuntime:
 
     @classmethod
     def of(
-        cls, compiled: CompiledRoute, flag_runtime: FlagRuntime, *, killed: bool, defaults: Timeouts
+        cls,
+        compiled: CompiledRoute,
+        flag_runtime: FlagRuntime,
+        *,
+        killed: bool,
+        defaults: Timeouts,
+        limit: RateLimit | None = None,
     ) -> RouteRuntime:
-        """Of a matched route; `defaults` hold where the route declares no budgets of its own."""
+        """Of a matched route; `defaults` hold where the route declares no budgets of its own.
+
+        `guarded`: is there anything to ask before a request may pass, its access or its rate?
+        """
         route, flag = compiled.route, compiled.flag
         made = cls(route.name, defaults if route.timeouts == _DECLARED_NONE else route.timeouts)
         made.compiled = compiled
@@ -104,7 +125,8 @@ class RouteRuntime:
         made.by_key = lists or Serve.BY_WEIGHT in (row.safe, row.unsafe)
         follows_owner = row.safe is (Serve.MONOLITH if flag.owner is Origin.MONOLITH else Serve.EXTRACTED)
         made.by_own_write = flag.owns_data and (lists or not follows_owner)
-        made.guarded = route.access is not Access.PUBLIC
+        made.limit = limit
+        made.guarded = route.access is not Access.PUBLIC or limit is not None
         return made
 
     @classmethod
@@ -124,10 +146,11 @@ class RouteRuntime:
         """Where a decision leads; made once. Keyed by identity: decisions are interned, and the lane keeps its own."""
         found = self.lanes.get(id(decision))
         if found is None:
-            single = len(decision.cluster.endpoints) == 1
+            policy = _NEVER if self.route is None else self.route.breaker
             found = self.lanes[id(decision)] = Lane(
                 decision,
-                pools.of(decision.cluster) if single else None,
+                pools.cluster(decision.cluster),
+                pools.breaker(decision.cluster.name, self.name, policy),
                 metrics.of_route(self.name, decision.serve.value if self.flag is not None else "-"),
             )
         return found

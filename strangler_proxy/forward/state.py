@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from strangler_proxy.core.epoch import Ownership, newer
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.rate import RateLimit
+from strangler_proxy.core.route import Route
 from strangler_proxy.core.table import CompiledRoute, RoutingTable
 from strangler_proxy.forward.gate import Gate
 from strangler_proxy.forward.options import Options
@@ -36,10 +38,13 @@ class ProxyState:
         self.own_writes = own_writes
         self.on_learned: Callable[[str, Ownership], None] = lambda flag, ownership: None
         self.replicated: dict[str, float] = {}
+        self.sick_upstreams: Callable[[], Mapping[str, list[str]]] = dict
+        """Set by the engine: what breakers and ejections say now, for the heartbeat."""
         self.kept_bytes = 0
         """Request bodies kept for a replay, all together."""
         self._clock_offset_s = 0.0
         self._flags: dict[str, FlagRuntime] = {}
+        self._limits: dict[str, RateLimit] = {}
         self._adopt(table)
 
     def swap(self, table: RoutingTable) -> None:
@@ -116,8 +121,18 @@ class ProxyState:
                 self.flag_runtime(compiled.flag.key),
                 killed=self.is_killed(compiled.flag.key),
                 defaults=self.options.timeouts,
+                limit=self._rate_limit(compiled.route),
             )
         return runtime
+
+    def _rate_limit(self, route: Route) -> RateLimit | None:
+        """The buckets of a route outlive its table, as long as its rate is the same."""
+        rate, known = route.rate, self._limits.get(route.name)
+        if rate is None:
+            return None
+        if known is None or known.rate != rate:
+            known = self._limits[route.name] = RateLimit(rate)
+        return known
 
     def remember_match(self, key: tuple[bytes, bytes, bytes], runtime: RouteRuntime) -> None:
         """Keep what (method, host, target) matched, for this table; bounded."""
@@ -135,6 +150,8 @@ class ProxyState:
         self.unmatched = RouteRuntime.unmatched(table.default_cluster, self.options.timeouts)
         self.asks_headers = any(route.headers for route in table.routes)
         self.asks_query = any(route.query for route in table.routes)
+        limited = {route.name for route in table.routes if route.rate is not None}
+        self._limits = {name: limit for name, limit in self._limits.items() if name in limited}
         for key, flag in table.flags.items():
             self._seed_replicated(key, flag)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from strangler_proxy.forward import errors
+from strangler_proxy.core.breaker import Outcome
+from strangler_proxy.forward import errors, retry
 from strangler_proxy.forward.metrics import UPSTREAM_ERRORS
 from strangler_proxy.forward.phase import ANSWERING, CONNECTING, HELD, NEW, SENT
+from strangler_proxy.forward.settling import settle
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.exchange import Exchange
@@ -86,6 +88,18 @@ def _expire(exchange: Exchange) -> None:
     elif exchange.phase is SENT and not exchange.body_complete and not exchange.downstream.body_paused:
         exchange.refuse(errors.TOO_SLOW)
     else:
-        name, error = exchange.decision.cluster.name, errors.NO_ANSWER.error
-        exchange.context.metrics.count(UPSTREAM_ERRORS, cluster=name, error=error)
-        exchange.refuse(errors.NO_ANSWER)
+        _no_answer(exchange)
+
+
+def _no_answer(exchange: Exchange) -> None:
+    """The upstream took too long, or its answer stalled; not its fault where the client does not read."""
+    if exchange.phase is SENT and monotonic() < exchange.started + exchange.runtime.timeouts.total_s:
+        exchange.leave_upstream("refused")
+        retry.failed(exchange, errors.NO_ANSWER, late=True)
+        return
+    name, error = exchange.decision.cluster.name, errors.NO_ANSWER.error
+    exchange.context.metrics.count(UPSTREAM_ERRORS, cluster=name, error=error)
+    upstream = exchange.upstream
+    if upstream is not None and not upstream.is_paused:
+        settle(exchange, Outcome.FAILURE)
+    exchange.refuse(errors.NO_ANSWER)
