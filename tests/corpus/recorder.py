@@ -99,7 +99,7 @@ def end_of_request(buffer: bytes) -> int:
 
 def _end_of_chunks(buffer: bytes, at: int) -> int:
     while (line_end := buffer.find(b"\r\n", at)) >= 0:
-        size = int(buffer[at:line_end], 16)
+        size = int(buffer[at:line_end].partition(b";")[0], 16)
         at = line_end + 2
         if size == 0:
             while (line_end := buffer.find(b"\r\n", at)) > at:
