@@ -22,12 +22,14 @@ NO_FLAG: Final = ""
 class CompiledRoute:
     """A route with its flag and clusters resolved. Immutable by convention; compare by identity."""
 
-    __slots__ = ("clusters", "decisions", "flag", "route")
+    __slots__ = ("clusters", "decisions", "flag", "is_open", "route")
 
     def __init__(self, route: Route, flag: Flag, clusters: Mapping[Origin, Cluster]) -> None:
         self.route = route
         self.flag = flag
         self.clusters = clusters
+        self.is_open = not (route.methods or route.headers or route.query)
+        """Its path alone decides whether it matches."""
         self.decisions: dict[object, object] = {}
         """Interned decisions of this route (`core.decision` fills it), so that deciding allocates nothing."""
 
@@ -153,7 +155,15 @@ def segments(path: str) -> list[str]:
 def _walk(
     root: _Node, path: str, method: str, headers: Mapping[str, str], query: Mapping[str, str]
 ) -> CompiledRoute | None:
-    return _descend(root, path.split("/"), 1, method, headers, query)
+    node, parts, at = root, path.split("/"), 1
+    size = len(parts)
+    while at < size and node.param is None and not node.tail:
+        child = node.children.get(parts[at])  # the only way on: nothing to come back to
+        if child is None:
+            return None
+        node = child
+        at += 1
+    return _descend(node, parts, at, method, headers, query)
 
 
 def _descend(
@@ -161,7 +171,7 @@ def _descend(
 ) -> CompiledRoute | None:
     if at == len(parts):
         for route in node.ends:
-            if _accepts(route.route, method, headers, query):
+            if route.is_open or _accepts(route.route, method, headers, query):
                 return route
     else:
         child = node.children.get(parts[at])
@@ -174,7 +184,7 @@ def _descend(
             if found is not None:
                 return found
     for route in node.tail:
-        if _accepts(route.route, method, headers, query):
+        if route.is_open or _accepts(route.route, method, headers, query):
             return route
     return None
 

@@ -133,15 +133,8 @@ class Downstream(ClientTransport):
             return
         if self.peer.repeated:
             self.peer.repeated = False
-            reading = self._reading
-            if (
-                reading is not None
-                and reading.keep_alive
-                and not reading.version_10
-                and reading.problem is None
-                and not self._queue
-            ):
-                self.context.repeated.learn_request(data, reading.raw_fields, reading.fields)
+            if self._reading is not None and not self._queue:
+                self.context.repeated.learn_exchange(data, self._reading)
         if self._in_head:
             if self._head_bytes > self.context.options.max_header_bytes:
                 self._malformed(errors.HEADERS_TOO_LARGE if self._fields else errors.TARGET_TOO_LONG)

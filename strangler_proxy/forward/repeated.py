@@ -11,10 +11,13 @@ the speed, never what is answered.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from strangler_proxy.core.headers import AnswerFields, Fields, RequestFields
 from strangler_proxy.forward.routing import SAFE
+
+if TYPE_CHECKING:
+    from strangler_proxy.forward.exchange import Exchange
 
 END: Final = b"\r\n\r\n"
 _LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*) HTTP/1\.1\Z")
@@ -67,6 +70,11 @@ class Repeated:
                     self.lines.clear()
                 found = self.lines[line] = (read[1], read[2], read[1] in SAFE)
         return found
+
+    def learn_exchange(self, data: bytes, exchange: Exchange) -> None:
+        """Remember the fields of the one request that `data` begins with, where nothing about it was special."""
+        if exchange.keep_alive and not exchange.version_10 and exchange.problem is None:
+            self.learn_request(data, exchange.raw_fields, exchange.fields)
 
     def learn_request(self, data: bytes, raw: Fields, fields: RequestFields) -> None:
         """Remember the fields of the request whose head `data` begins with: HTTP/1.1, its connection kept after it."""

@@ -172,11 +172,6 @@ def _uvicorn(factory: str) -> Callable[[Path, int], list[str]]:
     return prepare
 
 
-def _django_revproxy(folder: Path, port: int) -> list[str]:
-    return [wheel("gunicorn"), "-w", "1", "-k", "gthread", "--threads", "32", "--keep-alive", "30",
-            "-b", f"127.0.0.1:{port}", "tests.benchmarks.others:django_revproxy()"]  # fmt: skip
-
-
 _ONE_CORE = {"GOMAXPROCS": "1"}
 _HERE = {"PYTHONPATH": str(ROOT), "BENCH_UPSTREAM_PORT": str(UPSTREAM_PORT)}
 _WITH_OURS = {**_HERE, "PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_paths()["purelib"]))}
@@ -195,7 +190,6 @@ CONTESTANTS: Mapping[str, Contestant] = {
         Contestant(name="strangler-asgi", prepare=_ours_uvicorn, environment=_HERE),
         Contestant(name="strangler-asgi-granian", prepare=_ours_granian, environment=_WITH_OURS),
         Contestant(name="asgiproxy", prepare=_uvicorn("asgiproxy"), environment=_HERE),
-        Contestant(name="django-revproxy", prepare=_django_revproxy, environment=_HERE),
         Contestant(name="starlette-httpx", prepare=_uvicorn("starlette_httpx"), environment=_HERE),
         Contestant(name="fastapi-proxy-lib", prepare=_uvicorn("fastapi_proxy_lib"), environment=_HERE),
     )

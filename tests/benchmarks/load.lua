@@ -15,6 +15,14 @@ if os.getenv("LOAD_MODE") == "post" then
   fields["Content-Type"] = "application/x-www-form-urlencoded"
 end
 for name, value in pairs(fields) do wrk.headers[name] = value end
+if os.getenv("LOAD_MODE") == "vary" then
+  local cookie, count = fields["Cookie"], 0
+  request = function()
+    count = count + 1
+    wrk.headers["Cookie"] = cookie .. "; count=" .. count
+    return wrk.format()
+  end
+end
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format("RESULT %d %d %d %.1f %.1f\n", summary.requests, summary.duration,

@@ -65,20 +65,3 @@ def asgiproxy() -> Any:
         rewrite_host_header = None
 
     return make_simple_proxy_app(ProxyContext(Config()))
-
-
-def django_revproxy() -> Any:
-    """django-revproxy, for gunicorn with threads."""
-    import django
-    from django.conf import settings
-
-    settings.configure(
-        ALLOWED_HOSTS=["*"], ROOT_URLCONF="tests.benchmarks.others", MIDDLEWARE=[], SECRET_KEY="-", DEBUG=False
-    )
-    django.setup()
-    from django.core.wsgi import get_wsgi_application
-    from django.urls import re_path
-    from revproxy.views import ProxyView
-
-    globals()["urlpatterns"] = [re_path(r"^(?P<path>.*)$", ProxyView.as_view(upstream=URL))]
-    return get_wsgi_application()

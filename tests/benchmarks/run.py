@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from tests.benchmarks import growth
 from tests.benchmarks.contestants import CONTESTANTS, UPSTREAM_PORT, upstream
 from tests.benchmarks.measure import CASES, Case, Figures, measure, running, spawned, wait_for
 from tests.benchmarks.parts import folder, install
@@ -127,8 +128,11 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--gate", action="store_true")
+    parser.add_argument("--growth", action="store_true", help="how cost grows instead (also: make bench-growth)")
     options = parser.parse_args()
     console = Console(width=120, highlight=False)
+    if options.growth:
+        return growth.main()
     install()
     names = ["envoy", "strangler"] if options.gate else options.names
     unknown = sorted(set(names) - set(CONTESTANTS))

@@ -1,4 +1,4 @@
-"""The ASGI mode on real servers and sockets: uvicorn always; granian and hypercorn where the benchmark installed them."""
+"""The ASGI mode on real servers and sockets: uvicorn always, granian and hypercorn where `make bench` put them."""
 
 from __future__ import annotations
 
