@@ -20,13 +20,18 @@ from hypothesis import strategies as st
 
 from tests.corpus.engines import ENGINES, OPTIONS
 from tests.corpus.recorder import Recorder, end_of_request
-from tests.corpus.request_cases import REQUESTS
+from tests.corpus.request_cases import REQUESTS, Outcome
 from tests.integration.engine_rig import Client, values, wait_until
 
 SECONDS = float(os.environ.get("SECONDS", "60"))
 pytestmark = pytest.mark.timeout(SECONDS * 4 + 60)
 
 SEEDS = [b"".join(part for part in case.parts if isinstance(part, bytes))[:2_000] for case in REQUESTS]
+GOOD = [
+    b"".join(part for part in case.parts if isinstance(part, bytes))
+    for case in REQUESTS
+    if case.outcome is Outcome.PASSED
+]
 TOKENS = [
     b"\r\n", b"\n", b"\r", b"\r\n\r\n", b" ", b"\t", b":", b"\0", b"\x0b", b"\x7f", b"\xff", b"0", b"3", b"0\r\n\r\n",
     b"3\r\nabc\r\n", b"abc", b"GET ", b"POST ", b"HEAD ", b"OPTIONS ", b"/", b"/s", b"//", b"..", b"%2e", b"%2f", b";",
@@ -51,6 +56,18 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(data)
 
 
+@st.composite
+def repeated(draw: st.DrawFn) -> tuple[bytes, list[int]]:
+    """A good request four times, so that its head is remembered, then one that differs by a byte or a token."""
+    good = draw(st.sampled_from(GOOD))
+    bad = bytearray(good)
+    for _ in range(draw(st.integers(1, 2))):
+        at = draw(st.integers(0, len(bad)))
+        token = draw(st.one_of(st.sampled_from(TOKENS), st.binary(min_size=1, max_size=2)))
+        bad[at : at + draw(st.sampled_from([0, 1, len(token)]))] = token
+    return good * 4 + bytes(bad), [len(good) * number for number in range(1, 5)]
+
+
 def assembled() -> st.SearchStrategy[bytes]:
     """Requests put together from parts that mean something."""
     return st.lists(st.sampled_from(TOKENS), min_size=3, max_size=24).map(b"".join)
@@ -64,7 +81,7 @@ def engines(request: pytest.FixtureRequest) -> Iterator[tuple[int, Recorder]]:
     recorder.close()
 
 
-def exchange(port: int, data: bytes, cuts: list[int]) -> list[int]:
+def exchange(port: int, data: bytes, cuts: list[int], *, pause_s: float) -> list[int]:
     """Send it in pieces and close the sending side; the statuses of what came back."""
     statuses: list[int] = []
     with Client(port, 3.0) as client, suppress(ConnectionError, TimeoutError):
@@ -73,7 +90,7 @@ def exchange(port: int, data: bytes, cuts: list[int]) -> list[int]:
             for cut in (*sorted(cut % (len(data) + 1) for cut in cuts), len(data)):
                 if cut > previous:
                     client.send(data[previous:cut])
-                    time.sleep(0.001)
+                    time.sleep(pause_s)
                 previous = cut
             with suppress(OSError):
                 client.socket.shutdown(socket.SHUT_WR)
@@ -136,21 +153,28 @@ def check(data: bytes, statuses: list[int], recorder: Recorder) -> None:
     assert not rest or b"\r\n\r\n" in rest, "no half head is ever sent on"
 
 
-@pytest.mark.parametrize("kind", ["mutated", "assembled"])
+@pytest.mark.parametrize("kind", ["mutated", "assembled", "repeated"])
 def test_whatever_is_sent_is_refused_or_seen_once(engines: tuple[int, Recorder], kind: str) -> None:
     port, recorder = engines
-    until = time.monotonic() + SECONDS / 2
+    until = time.monotonic() + SECONDS / 3
+    cuts = st.lists(st.integers(0, 5_000), max_size=3)
+    inputs = {
+        "mutated": st.tuples(mutated(), cuts),
+        "assembled": st.tuples(assembled(), cuts),
+        "repeated": repeated(),
+    }
     tried = 0
 
     @settings(max_examples=1_000_000, deadline=None, database=None, suppress_health_check=list(HealthCheck))
-    @given(data=mutated() if kind == "mutated" else assembled(), cuts=st.lists(st.integers(0, 5_000), max_size=3))
-    def run(data: bytes, cuts: list[int]) -> None:
+    @given(sent=inputs[kind])
+    def run(sent: tuple[bytes, list[int]]) -> None:
         nonlocal tried
+        data, cuts = sent
         if time.monotonic() > until:
             raise TimeIsUp
         tried += 1
         recorder.reset()
-        check(data, exchange(port, data, cuts), recorder)
+        check(data, exchange(port, data, cuts, pause_s=0.004 if kind == "repeated" else 0.001), recorder)
 
     try:
         run()
