@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 COLOURS = ("#2f6f9f", "#7aa874", "#c98b3c")
+CLIPPED = 25
 WIDTH, LABEL, BAR, GAP = 720, 150, 11, 10
 
 
 def draw(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> str:
-    """Horizontal bars, a group a row; values in microseconds."""
-    top = max(value for values in rows.values() for value in values)
+    """Horizontal bars, a group a row; values in microseconds. What would dwarf all others is cut at the edge."""
+    all_values = [value for values in rows.values() for value in values]
+    top = max(value for value in all_values if value <= CLIPPED * min(all_values))
     scale = (WIDTH - LABEL - 70) / top
     height = 50 + len(rows) * (BAR * len(series) + GAP)
     parts = [
@@ -29,10 +31,11 @@ def draw(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> str:
         weight = ' font-weight="bold"' if name.startswith("strangler") else ""
         parts.append(f'<text x="8" y="{y + BAR * len(series) / 2 + 4}"{weight}>{escape(name)}</text>')
         for at, value in enumerate(values):
+            length = min(value, top) * scale
             parts.append(
-                f'<rect x="{LABEL}" y="{y}" width="{value * scale:.1f}" height="{BAR - 1}" fill="{COLOURS[at]}"/>'
+                f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR - 1}" fill="{COLOURS[at]}"/>'
             )
-            parts.append(f'<text x="{LABEL + value * scale + 4:.1f}" y="{y + BAR - 2}">{value:.1f}</text>')
+            parts.append(f'<text x="{LABEL + length + 4:.1f}" y="{y + BAR - 2}">{value:.1f}</text>')
             y += BAR
         y += GAP
     return "\n".join([*parts, "</svg>"]) + "\n"
