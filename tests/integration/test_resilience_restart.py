@@ -26,7 +26,7 @@ def proxy(tmp_path: Path) -> Iterator[RunningProxy]:
         RunningProxy(tmp_path, workers=2, STRANGLER_UPSTREAM=f"http://127.0.0.1:{monolith.port}") as running,
     ):
         running.start()
-        until(lambda: len(children(running)) == 2 and ready(running), 10)
+        until(lambda: len(children(running)) == 2 and ready(running), 30)
         yield running
 
 
@@ -35,7 +35,14 @@ def until(holds: Callable[[], bool], within_s: float) -> None:
 
 
 def children(proxy: RunningProxy) -> list[psutil.Process]:
-    return [each for each in proxy.family()[1:] if each.status() != psutil.STATUS_ZOMBIE]
+    return [each for each in proxy.family()[1:] if is_alive(each)]
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def ready(proxy: RunningProxy) -> bool:
@@ -84,7 +91,7 @@ def test_every_worker_is_replaced_in_turn_under_load_and_nothing_is_lost(proxy: 
         for _ in range(2):
             known = {each.pid for each in children(proxy)}
             proxy.process.send_signal(signal.SIGUSR1)
-            until(lambda known=known: replaced(proxy, known), 30)  # type: ignore[misc]
+            until(lambda known=known: replaced(proxy, known), 90)  # type: ignore[misc]
         time.sleep(0.2)
     assert [failure for each in (*kept, *new) for failure in each.failures] == []
     assert min(each.done for each in new) > 50
@@ -106,9 +113,9 @@ def test_connections_that_wait_for_a_killed_worker_are_served_by_the_next(proxy:
     for each in children(proxy):
         each.kill()
     with ExitStack() as stack:
-        clients = [stack.enter_context(Client(proxy.port, 15)) for _ in range(8)]
+        clients = [stack.enter_context(Client(proxy.port, 30)) for _ in range(8)]
         assert [client.get("/").status for client in clients] == [200] * 8
-    until(lambda: ready(proxy), 10)
+    until(lambda: ready(proxy), 30)
 
 
 def test_after_the_signal_to_stop_nobody_waits_for_an_answer_that_never_comes(proxy: RunningProxy) -> None:
