@@ -1,7 +1,7 @@
-"""HTML compared by its tree: order and quoting of attributes, order of classes, white space and comments do not count.
+"""HTML compared by its tree: order and quoting of attributes, order of classes, white space, comments do not count.
 
-Paths are `html:SELECTOR`, a selector that a browser understands, without positions (`html:main > ul > li`); an attribute
-is `html:form > input[name=q][value]`. `html`, `head` and `body` are transparent, because browsers add them.
+Paths are `html:SELECTOR`, a selector that a browser understands, without positions (`html:main > ul > li`); an
+attribute is `html:form > input[name=q][value]`. `html`, `head` and `body` are transparent, because browsers add them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from strangler_proxy.core.difference import ABSENT, Kind, step
 from strangler_proxy.core.walk import Walk
 
 _TRANSPARENT: Final = frozenset({"html", "head", "body"})
-_VOID: Final = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID: Final = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 _KEPT_SPACE: Final = frozenset({"pre", "textarea", "script", "style"})
 _CLOSES: Final = {
     "li": frozenset({"li"}),
@@ -33,6 +35,8 @@ _NAMED: Final = {"input": "name", "meta": "name", "select": "name", "textarea": 
 _SPACE: Final = re.compile(r"\s+")
 _DECLARATION: Final = re.compile(r"<!(?!--|doctype)|<\?", re.I)
 DEPTH: Final = 100
+UNCLOSED: Final = 200
+CHARS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -95,6 +99,11 @@ class _Reader(HTMLParser):
             parent.children[-1] += words if parent.tag in _KEPT_SPACE else f" {words}"
         else:
             parent.children.append(words)
+
+
+def is_tractable(words: str) -> bool:
+    """Can this be read in time that grows with its length? Tags that do not close make the standard reader quadratic."""
+    return words.count("<") - words.count(">") <= UNCLOSED and len(words) <= CHARS
 
 
 def read_html(words: str) -> Element:

@@ -204,7 +204,8 @@ def seconds(value: object) -> float | None:
     if isinstance(value, bool | Constant):
         return None
     if isinstance(value, int | float | Decimal):
-        return float(value) if abs(value) < 1e15 else None
+        number = _decimal(value)
+        return float(number) if number is not None and abs(number) < 10**15 else None
     if not isinstance(value, str) or len(value) > 40:
         return None
     for read in (dt.datetime.fromisoformat, _http_date):

@@ -11,10 +11,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from strangler_proxy.core.difference import ABSENT, NUMBERS, Difference, Found, Kind, Limits, below, same, type_name
+from strangler_proxy.core.difference import ABSENT, NUMBERS, Found, Kind, Limits, below, same, type_name
 
 MAP_KEYS: Final = 64
 """An object with more keys than this is a map: its keys are data, and are folded."""
+
+NOTE_NODES: Final = 10
+"""What a difference costs, in nodes."""
 
 _CONTAINERS: Final = frozenset({dict, list})
 
@@ -58,27 +61,59 @@ class Walk:
     def pair(self, path: str, at: str, a: object, b: object, depth: int = 0) -> None:
         """Compare two values at a path."""
         if type(a) is dict and type(b) is dict:
-            self._objects(path, at, a, b, depth)
+            if not self._equal(a, b, depth):
+                self._objects(path, at, a, b, depth)
         elif type(a) is list and type(b) is list:
-            self._arrays(path, at, a, b, depth)
+            if not self._equal(a, b, depth):
+                self._arrays(path, at, a, b, depth)
         elif not same(a, b):
             self.note(path, at, Kind.VALUE if type_name(a) == type_name(b) else Kind.TYPE, a, b)
 
     def note(self, path: str, at: str, kind: Kind, a: object, b: object) -> None:
         """Add a difference, with the rule that covers it."""
-        cover = self.judge.covers(path, kind, a, b)
-        self.found.note(Difference(path=path, kind=kind, control=a, candidate=b, at=at or path, covered_by=cover))
+        self.left -= NOTE_NODES
+        self.found.note(path, at or path, kind, a, b, self.judge.covers(path, kind, a, b))
 
     def spend(self, nodes: int, depth: int) -> bool:
         """Take nodes from the budget; False, and counted, where depth or budget end here."""
         if depth > self.limits.depth:
-            self.found.cuts["depth"] += 1
+            self.found.cut("depth")
             return False
         self.left -= nodes
         if self.left < 0:
-            self.found.cuts["size"] += 1
+            self.found.cut("size")
             return False
         return True
+
+    def _equal(self, a: object, b: object, depth: int) -> bool:
+        """Are two values equal, found without paths? Takes from the budget; False where it ends, or where too deep."""
+        kind = type(a)
+        if kind is not type(b) or kind not in _CONTAINERS:
+            return same(a, b)
+        if a is b:
+            return True
+        if len(a) != len(b) or depth > self.limits.depth:  # type: ignore[arg-type]
+            return False
+        if isinstance(a, dict) and isinstance(b, dict):
+            pairs = zip(a.values(), [b.get(key, ABSENT) for key in a], strict=True)
+        else:
+            pairs = zip(a, b, strict=True)  # type: ignore[call-overload]
+        nodes = 1
+        for x, y in pairs:
+            nodes += 1
+            kind = type(x)
+            if kind is type(y) and kind not in _CONTAINERS:
+                if x != y:
+                    break
+            elif not self._equal(x, y, depth + 1):
+                break
+            if nodes > self.left:
+                break
+        else:
+            self.left -= nodes
+            return True
+        self.left -= nodes
+        return False
 
     def _objects(self, path: str, at: str, a: dict[str, object], b: dict[str, object], depth: int) -> None:
         if not self.spend(len(a) + 1, depth):
@@ -113,15 +148,15 @@ class Walk:
         if order is not None and order.by:
             self._keyed(path, at, a, b, order.by, depth)
         elif order is not None:
-            self._unordered(path, at, a, b, depth)
+            self.unordered(path, at, a, b, depth)
         elif len(a) != len(b):
             self._uneven(path, at, a, b, depth)
         else:
             self._by_position(path, at, a, b, depth)
         inner, self.found = self.found, outer
-        if order is None and len(a) == len(b) > 1 and inner.by_key and self._permuted(path, a, b, depth):
+        if order is None and len(a) == len(b) > 1 and inner.counts and self._permuted(path, a, b, depth):
             self.note(path or "[]", at, Kind.ORDER, a, b)
-            self.found.cuts += inner.cuts
+            self.found.take_cuts(inner)
         else:
             self.found.take(inner)
 
@@ -137,7 +172,7 @@ class Walk:
                 if x == y:
                     continue
             if self.left <= 0:
-                self.found.cuts["size"] += 1
+                self.found.cut("size")
                 return
             self.pair(item, f"{at}[{index}]", x, y, depth + 1)
 
@@ -154,7 +189,8 @@ class Walk:
             tail += 1
         self._by_position(path, at, a[head : len(a) - tail], b[head : len(b) - tail], depth, head)
 
-    def _unordered(self, path: str, at: str, a: list[object], b: list[object], depth: int) -> None:
+    def unordered(self, path: str, at: str, a: list[object], b: list[object], depth: int = 0) -> None:
+        """Compare two arrays whose items come in any order; what only one side has is paired as it comes."""
         item = path + "[]"
         if len(a) != len(b):
             self.note(path or "[]", at, Kind.LENGTH, len(a), len(b))

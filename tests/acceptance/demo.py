@@ -19,13 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.account import draw_up
-from tests.acceptance.stack import Stack, VerbFailed
+from tests.acceptance.stack import Stack, VerbFailed, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 from tests.servers import ROOT
 
 VAR = Path(os.environ.get("DEMO_VAR", str(ROOT / "var" / "demo")))
-SHOPPERS = 5
-LOOK_S = 3.0
+SHOPPERS = 4
+LOOK_S = 2.0
 """How long traffic runs between two steps, so that a person sees each one."""
 
 FLAGS = ("auth", "payments")
@@ -88,13 +88,18 @@ class Demo:
 
     async def _take(self, step: Step, flag: str, sheet: Sheet) -> None:
         self._title(f"$ strangler {' '.join(_quoted(word) for word in step.words)}")
-        output = await asyncio.to_thread(lambda: self._stack.run(*step.words, timeout_s=120.0))
-        if step.cutover:
-            held_ms = await asyncio.to_thread(self._stack.held_ms, flag)
-            self._holds.append((flag, step.words[2], held_ms))
-            self._console.print(f"[bold]the writer moved; unsafe requests were held for {held_ms:.0f} ms[/bold]")
+        if step.words[0] == "flip":
+            done = await asyncio.to_thread(self._stack.flip, *step.words[1:])
+            taken = done["acknowledged"]
+            self._console.print(
+                f"revision {done['revision']}, taken by {len(taken['by'])} of {len(taken['by'])} proxies"
+            )
+            if step.cutover:
+                self._holds.append((flag, step.words[2], held_ms(done)))
+                self._console.print(f"[bold]the writer moved; writes were held for {held_ms(done):.0f} ms[/bold]")
         else:
-            self._console.print(output.strip().splitlines()[-1] if output.strip() else step.why)
+            await asyncio.to_thread(lambda: self._stack.run(*step.words, timeout_s=120.0))
+            self._console.print("copied, verified, and live: every change arrives within a fraction of a second")
         await asyncio.sleep(LOOK_S)
         await self._show(sheet)
 
@@ -150,8 +155,8 @@ class Demo:
         account = draw_up(sheet, self._stack.dsns, owner_of_payments=owner, processor_url=url, token=token)
         for line in account.lines:
             self._console.print(line)
-        for flag, stage, held_ms in self._holds:
-            self._console.print(f"cutover of {flag} to {stage}: held {held_ms:.0f} ms")
+        for flag, stage, held in self._holds:
+            self._console.print(f"cutover of {flag} to {stage}: held {held:.0f} ms")
         for name, values in sorted(sheet.latencies.items()):
             self._console.print(
                 f"  {name}: p50 {percentile(values, 0.5) * 1000:.0f} ms, p99 {percentile(values, 0.99) * 1000:.0f} ms"
@@ -201,7 +206,8 @@ def main() -> int:
     """Exit status 0 only if nothing failed."""
     once = os.environ.get("DEMO") == "once"
     picture = os.environ.get("DEMO_PICTURE")
-    console = Console(record=bool(picture), width=110 if picture else None, highlight=False)
+    width = None if sys.stdout.isatty() and not picture else 110
+    console = Console(record=bool(picture), width=width, highlight=False)
     stack = Stack(VAR, free_ports=bool(os.environ.get("DEMO_FREE_PORTS")))
     stack.run("down", expect=None, timeout_s=90.0)
     shutil.rmtree(VAR, ignore_errors=True)

@@ -25,6 +25,15 @@ class VerbFailed(AssertionError):
     """A command of the CLI ended with another exit code than was expected."""
 
 
+def held_ms(flipped: Mapping[str, Any]) -> float:
+    """How long a finished cutover held requests, by its `release` step; 0.0 for a flip that moved no writer."""
+    if not flipped["operation"]:
+        return 0.0
+    detail = next(step["detail"] for step in reversed(flipped["operation"]["steps"]) if step["name"] == "release")
+    found = re.search(r"held_ms=(\d+)", detail)
+    return float(found[1]) if found else 0.0
+
+
 class Stack:
     """Both stacks over one `var` folder. `free_ports`: any ports, so that several stacks run beside each other."""
 
@@ -96,15 +105,11 @@ class Stack:
         found: dict[str, Any] = next(row for row in rows if row["key"] == flag)
         return found
 
-    def held_ms(self, flag: str) -> float:
-        """How long the flag's latest cutover held requests, from its `release` step."""
-        operations = self.json("flag", "show", flag)["flag"]["operations"]
-        steps = next(o for o in operations if o["kind"] == "cutover" and o["status"] == "done")["steps"]
-        detail = next(step["detail"] for step in reversed(steps) if step["name"] == "release")
-        found = re.search(r"held_ms=(\d+)", detail)
-        if found is None:
-            raise AssertionError(f"no held_ms in {detail!r}")
-        return float(found[1])
+    def flip(self, flag: str, stage: str, *options: str) -> dict[str, Any]:
+        """Flip and wait; what `--output json` says."""
+        text = self.run("flip", flag, stage, *options, "--output", "json", timeout_s=120.0)
+        done: dict[str, Any] = json.loads(text)
+        return done
 
     def wait_until_equal(self, flag: str, *, timeout_s: float = 30.0) -> None:
         """Wait until a live stream has nothing left to carry."""

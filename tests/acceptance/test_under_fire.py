@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.account import draw_up
-from tests.acceptance.stack import Stack
+from tests.acceptance.stack import Stack, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 
 FLAGS = ("auth", "payments")
@@ -54,12 +54,11 @@ def check_account(stack: Stack, sheet: Sheet, *, exact: bool) -> None:
         assert not sheet.failures, summary(sheet)
 
 
-def cutover(stack: Stack, flag: str) -> None:
-    """Move the writer to the other side."""
+def cutover(stack: Stack, flag: str) -> float:
+    """Move the writer to the other side; how long requests were held in ms."""
     if stack.stage(flag)["stage"] == "extracted":
-        stack.run("flip", flag, "canary", "--weight", "50%", "--reason", "back")
-    else:
-        stack.run("flip", flag, "extracted", "--reason", "forth")
+        return held_ms(stack.flip(flag, "canary", "--weight", "50%", "--reason", "back"))
+    return held_ms(stack.flip(flag, "extracted", "--reason", "forth"))
 
 
 @pytest.mark.timeout(240)
@@ -81,13 +80,11 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
         for turn in range(10):
             flag = FLAGS[turn % 2]
             await asyncio.to_thread(flips, 10)
-            await asyncio.to_thread(cutover, stack, flag)
-            holds.append(await asyncio.to_thread(stack.held_ms, flag))
+            holds.append(await asyncio.to_thread(cutover, stack, flag))
         while len(acknowledged) < 100:
             for flag in FLAGS:
                 if stack.stage(flag)["stage"] == "extracted":
-                    await asyncio.to_thread(cutover, stack, flag)
-                    holds.append(await asyncio.to_thread(stack.held_ms, flag))
+                    holds.append(await asyncio.to_thread(cutover, stack, flag))
             await asyncio.to_thread(flips, 100 - len(acknowledged))
         await asyncio.sleep(max(0.0, 60.0 - (time.monotonic() - started)))
 
