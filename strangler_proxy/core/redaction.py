@@ -23,6 +23,7 @@ from strangler_proxy.core.document import Form, NotJson, form_of, read_json
 from strangler_proxy.core.secret import (
     MULTIPART,
     NAMED,
+    NESTED,
     PATTERNS,
     TAG,
     TAG_NAMES,
@@ -63,6 +64,7 @@ class Redactor:
         words = words[:TEXT_CHARS]
         words = TAG.sub(self._tag, words)
         words = MULTIPART.sub(self._part, words)
+        words = self._nested(words)
         words = NAMED.sub(self._named, words)
         words = self._patterns(words)
         return f"{words[:-_MARGIN]} [cut]" if cut else words
@@ -100,8 +102,8 @@ class Redactor:
         if name == "cookie":
             return "; ".join(self._cookie(part.strip()) for part in value.split(";"))
         if name in _WITHHELD:
-            scheme, space, rest = value.partition(" ")
-            return f"{scheme} {self.mark('secret', rest)}" if space and scheme.isalpha() else self.mark("secret", value)
+            scheme, space, said = value.partition(" ")
+            return f"{scheme} {self.mark('secret', said)}" if space and scheme.isalpha() else self.mark("secret", value)
         if is_secret_name(name):
             return self.mark("secret", value)
         if name in _TARGETS:
@@ -112,7 +114,7 @@ class Redactor:
         """A request target or URL: path by segment, query and fragment by parameter."""
         rest, hash_mark, fragment = target.partition("#")
         path, question, query = rest.partition("?")
-        said = self.path(path)
+        said: str = self.path(path)
         if question:
             said += "?" + self.query(query)
         return said + (hash_mark + self.query(fragment) if hash_mark else "")
@@ -120,16 +122,16 @@ class Redactor:
     def path(self, path: str) -> str:
         """A path; a segment after one such as `reset` or `token` is a secret unless it is a plain word."""
         before = ""
-        said = []
+        segments: list[str] = []
         for segment in self._patterns(path).split("/"):
             plain = unquote(segment)
             if before and _SECRET_STEPS.search(before) and plain and not _PLAIN_STEP.match(plain):
-                said.append(plain if plain.startswith("[") and plain.endswith("]") else self.mark("secret", plain))
+                segments.append(plain if plain.startswith("[") and plain.endswith("]") else self.mark("secret", plain))
             else:
                 clean = self._decoded(plain)
-                said.append(segment if clean == plain else clean)
+                segments.append(segment if clean == plain else clean)
             before = plain
-        return "/".join(said)
+        return "/".join(segments)
 
     def query(self, query: str) -> str:
         """A query or form body; what holds no secret stays as it was spelled."""
@@ -183,7 +185,9 @@ class Redactor:
         return clean if clean != words else value if isinstance(value, int) else words
 
     def _patterns(self, words: str) -> str:
-        for kind, pattern in PATTERNS:
+        for kind, needles, pattern in PATTERNS:
+            if needles and not any(needle in words for needle in needles):
+                continue
             words = pattern.sub(lambda found, kind=kind: self.mark(kind, found.group()), words)  # type: ignore[misc]
         pieces: list[str] = []
         last = 0
@@ -230,6 +234,18 @@ class Redactor:
             f"{found.group('name')}{found.group('between')}{quotes}{self.mark('secret', value.strip(_QUOTES))}{quotes}"
         )
 
+    def _nested(self, words: str) -> str:
+        """Values that hold others under a secret name, whole; of one that does not end, all the rest."""
+        pieces: list[str] = []
+        last = 0
+        for found in NESTED.finditer(words):
+            if found.start() < last or not is_secret_name(found.group(1)):
+                continue
+            end = _closing(words, found.end())
+            pieces += [words[last : found.end()], f'"{self.mark("secret", words[found.end() : end])}"']
+            last = end
+        return "".join([*pieces, words[last:]]) if pieces else words
+
     def _part(self, found: re.Match[str]) -> str:
         if not is_secret_name(found.group(1)) or not found.group(2):
             return found.group()
@@ -250,3 +266,15 @@ _QUOTES: Final = "\\\"'"
 
 def _shown(value: object) -> object:
     return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _closing(words: str, start: int) -> int:
+    depth = 0
+    for found in _BRACKET.finditer(words, start):
+        depth += 1 if found.group() in "[{" else -1
+        if depth == 0:
+            return found.end()
+    return len(words)
+
+
+_BRACKET: Final = re.compile(r"[\[\]{}]")

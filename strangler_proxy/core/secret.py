@@ -10,8 +10,9 @@ from typing import Final
 _WORDS: Final = frozenset(
     {
         "password", "passwd", "passwort", "pwd", "pass", "passphrase", "passcode", "secret", "secrets", "token",
-        "tokens", "jwt", "bearer", "authorization", "authentication", "auth", "cookie", "cookies", "session", "sessionid", "sid",
-        "csrf", "xsrf", "csrftoken", "csrfmiddlewaretoken", "credential", "credentials", "apikey", "pan", "cvv",
+        "tokens", "jwt", "bearer", "authorization", "authentication", "auth", "cookie", "cookies", "session",
+        "sessionid", "sid",
+                "csrf", "xsrf", "csrftoken", "csrfmiddlewaretoken", "credential", "credentials", "apikey", "pan", "cvv",
         "cvv2", "cvc", "csc", "pin", "otp", "totp", "mfa", "ssn", "iban", "bic", "email", "signature", "sig", "hmac",
         "nonce", "cardnumber", "ccnumber", "username", "login", "phone", "mobile", "birthdate", "dob", "salt",
         "private",
@@ -50,18 +51,27 @@ TAG: Final = re.compile(r"<(?:input|meta|textarea|button)\b[^<>]{0,4000}>", re.I
 TAG_NAMES: Final = re.compile(r"""\b(?:name|id|type|autocomplete|property)\s*=\s*["']?([^"'\s>]+)""", re.I)
 TAG_VALUE: Final = re.compile(r"""\b((?:value|content)\s*=\s*)("[^"]*"|'[^']*'|[^\s>]+)""", re.I)
 
-PATTERNS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
-    ("key", re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)", re.S)),
-    ("jwt", re.compile(r"eyJ[\w-]{4,}(?:\.|%2[Ee])[\w-]{4,}(?:(?:\.|%2[Ee])[\w-]*){0,3}")),
-    ("credential", re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")),
-    ("credential", re.compile(r"\b(?:bearer|basic|digest|negotiate|apikey|token)(?:\s|%20|\+)+[\w.~+/=%-]{6,}", re.I)),
-    ("key", re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\b(?:sk|pk|rk|whsec|gh[opsu]|github_pat|xox[abprs]|glpat|npm)"
-                       r"[_-][\w-]{8,}")),
-    ("email", re.compile(r"[^\s@<>\"'(),;:\\/?&=\[\]{}]{1,128}(?:@|%40)[^\s@<>\"'(),;:\\/?&=\[\]{}%]{1,200}"
-                         r"\.[^\s@<>\"'(),;:\\/?&=\[\]{}%.]{2,63}")),
-    ("iban", re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")),
-    ("token", re.compile(r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{24,}(?![\w-])")),
+NESTED: Final = re.compile(r"""([\w.\-]{2,80})\\*["']?\s{0,4}[:=]\s{0,4}(?=[\[{])""")
+"""A name before a nested value, in a text that could not be read as JSON."""
+
+PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
+    ("key", ("-----BEGIN",),
+     re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}KEY-----|\Z)", re.S)),
+    ("jwt", ("eyJ",), re.compile(r"(?<![\w-])eyJ[\w-]{4,}(?:\.|%2[Ee])[\w-]{4,}(?:(?:\.|%2[Ee])[\w-]*){0,3}")),
+    ("jwt", ("eyJ",), re.compile(r"eyJ[\w-]{4,500}(?:\.|%2[Ee])[\w-]{4,}(?:(?:\.|%2[Ee])[\w-]*){0,3}")),
+    ("credential", ("://",), re.compile(r"(?<=://)[^/\s:@]{1,200}:[^/\s@]{1,200}(?=@)")),
+    ("credential", (),
+     re.compile(r"\b(?:bearer|basic|digest|negotiate|apikey|token)(?:\s|%20|\+){1,8}[\w.~+/=%-]{6,}", re.I)),
+    ("key", (), re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}")),
+    ("key", ("_", "-"), re.compile(r"\b(?:sk|pk|rk|whsec|gh[opsu]|github_pat|xox[abprs]|glpat|npm)[_-][\w-]{8,}")),
+    ("email", ("@", "%40"),
+     re.compile(r"[^\s@<>\"'(),;:\\/?&=\[\]{}]{1,128}(?:@|%40)[^\s@<>\"'(),;:\\/?&=\[\]{}%]{1,200}"
+                r"\.[^\s@<>\"'(),;:\\/?&=\[\]{}%.]{2,63}")),
+    ("iban", (), re.compile(r"\b[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?\b")),
+    ("token", (), re.compile(r"(?<![\w-])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])(?=[\w-]*\d)[\w-]{24,}(?![\w-])")),
 )  # fmt: skip
+"""The kind, what has to stand in a text for it to be worth looking (any of them), and the pattern."""
+
 _DIGITS: Final = re.compile(r"\d(?:(?:[ .\u00a0\u2009\u2010-\u2015-]|%20|\+)?\d){12,40}")
 _NO_DIGIT: Final = re.compile(r"%20|\D")
 

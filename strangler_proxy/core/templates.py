@@ -62,7 +62,7 @@ class _Node:
 
 @dataclass(slots=True)
 class Templates:
-    """Learns templates. Holds at most `limit` nodes; beyond, a new literal is a `{slug}` (`crowded` counts them)."""
+    """Learns templates. Holds at most `limit` nodes; from then on what is new is `{slug}` (`crowded` counts it)."""
 
     limit: int = 5_000
     crowded: int = 0
@@ -76,12 +76,14 @@ class Templates:
         >>> templates.learn("/products/17/reviews"), templates.learn("/products/search")
         ('/products/{id}/reviews', '/products/search')
         """
-        segments, rest = _split(path)
-        node = self._root
-        node.visits += 1
+        segments, _ = _split(path)
+        node: _Node | None = self._root
+        self._root.visits += 1
         for segment in segments:
+            if node is None:
+                break
             node = self._enter(node, _parameter(segment) or segment)
-        return self.fold(path) if segments else (rest or "/")
+        return self.fold(path)
 
     def fold(self, path: str) -> str:
         """The template of a path, or of a template that was given earlier. Learns nothing, and is idempotent."""
@@ -90,7 +92,9 @@ class Templates:
         folded = []
         for segment in segments:
             name = _parameter(segment) or segment
-            if node is not None and name not in node.under and "{slug}" in node.under and not _PARAMETER.match(name):
+            known = node is not None and name in node.under
+            varies = self.crowded or (node is not None and "{slug}" in node.under)
+            if segment and not known and varies and not _PARAMETER.match(name):
                 name = "{slug}"
             folded.append(name)
             node = node.under.get(name) if node is not None else None
@@ -99,21 +103,18 @@ class Templates:
     def __len__(self) -> int:
         return self._nodes
 
-    def _enter(self, node: _Node, name: str) -> _Node:
+    def _enter(self, node: _Node, name: str) -> _Node | None:
+        if name not in node.under and "{slug}" in node.under and not _PARAMETER.match(name):
+            name = "{slug}"
         found = node.under.get(name)
-        if found is None and not _PARAMETER.match(name):
-            if "{slug}" in node.under:
-                name = "{slug}"
-            elif self._nodes >= self.limit:
-                name = "{slug}"
-                self.crowded += 1
-            found = node.under.get(name)
         if found is None:
+            if self._nodes >= self.limit:
+                self.crowded += 1
+                return None
             found = node.under[name] = _Node()
             self._nodes += 1
-            found.visits += 1
             self._fold_literals(node)
-            return node.under.get(name) or node.under["{slug}"]
+            found = node.under.get(name) or node.under["{slug}"]
         found.visits += 1
         return found
 

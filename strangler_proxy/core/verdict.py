@@ -89,7 +89,7 @@ def judge(evidence: Evidence, *, now: Basis, demands: Demands | None = None) -> 
     >>> judge(Evidence(matched=9_000, seconds=7_200), now=Basis()).verdict
     <Verdict.MATCHED: 'matched'>
     >>> judge(Evidence(matched=1_000, seconds=7_200), now=Basis()).missing
-    ('about 3732 more pairs without a mismatch',)
+    ('about 3741 more pairs without a mismatch',)
     """
     wanted = demands or Demands()
     shape = 1.0, 1.0 / wanted.limit

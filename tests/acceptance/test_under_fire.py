@@ -61,10 +61,11 @@ def cutover(stack: Stack, flag: str) -> float:
     return held_ms(stack.flip(flag, "extracted", "--reason", "forth"))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack: Stack) -> None:
     acknowledged: list[float] = []
     holds: list[float] = []
+    refused: list[str] = []
     rng = random.Random(7)
 
     def flips(count: int) -> None:
@@ -72,7 +73,15 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
             flag = rng.choice([f for f in FLAGS if stack.stage(f)["stage"] == "canary"] or [None])  # type: ignore[list-item]
             if flag is None:
                 return
-            done = stack.json("flip", flag, "canary", "--weight", f"{rng.randint(0, 100)}%")
+            body = {"stage": "canary", "weight": rng.randint(0, 10_000), "reason": "again", "wait_s": 10.0}
+            try:
+                done = stack.call("POST", f"/v1/flags/{flag}/flip", body)
+            except httpx.HTTPStatusError as refusal:  # a gate: the copy is too far behind at this moment
+                if refusal.response.status_code != 409:
+                    raise
+                refused.append(refusal.response.json()["detail"])
+                time.sleep(0.5)
+                continue
             acknowledged.append(1000 * float(done["acknowledged"]["seconds"]))
 
     async def work(traffic: Traffic) -> None:
@@ -90,6 +99,7 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
 
     sheet = await under_traffic(stack, work)
     check_account(stack, sheet, exact=True)
+    print(f"refused by a gate meanwhile: {refused}")
     assert len(acknowledged) >= 100
     assert len(holds) >= 10
     keep_figure(
@@ -123,7 +133,7 @@ class ControlDatabaseAway:
             )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_minute_without_the_control_database_after_a_cutover_that_a_proxy_missed(stack: Stack) -> None:
     async def work(traffic: Traffic) -> None:
         workers = await asyncio.to_thread(proxy_workers, stack)
@@ -160,7 +170,7 @@ def proxy_workers(stack: Stack) -> list[int]:
     return [child.pid for child in parent.children() if "resource_tracker" not in " ".join(child.cmdline())]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 async def test_kill_9_of_each_process_under_traffic_loses_nothing_acknowledged(stack: Stack) -> None:
     names = [name for name, row in stack.processes().items() if row["kind"] == "process" and name not in ("processor",)]
     recovered: dict[str, float] = {}
