@@ -40,6 +40,8 @@ lock: $(READY) ## write the hash-locked requirements files anew
 		--all-extras pyproject.toml -o requirements/dev.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--extra examples pyproject.toml -o requirements/examples.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		requirements/bench.in -o requirements/bench.txt
 
 wheel: $(READY) ## the toolkit alone, as a wheel in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .

@@ -36,11 +36,18 @@ def held_ms(flipped: Mapping[str, Any]) -> float:
 
 
 class Stack:
-    """Both stacks over one `var` folder. `free_ports`: any ports, so that several stacks run beside each other."""
+    """Both stacks over one `var` folder, on the usual ports plus an offset, or on any that are free."""
 
-    def __init__(self, var: Path, *, free_ports: bool = True, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        var: Path,
+        *,
+        port_offset: int = 0,
+        free_ports: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.var = var
-        self._free_ports = free_ports
+        self._ports = ["--free-ports"] if free_ports else ["--port-offset", str(port_offset)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRANGLER_", "SHOP_"))}
         self.env = {**inherited, **(env or {}), "STRANGLER_VAR": str(var), "NO_COLOR": "1", "COLUMNS": "160"}
 
@@ -53,8 +60,7 @@ class Stack:
 
     def up(self) -> None:
         """Start everything and wait until it is healthy."""
-        options = ["--free-ports"] if self._free_ports else []
-        self.run("up", "--detach", *options, timeout_s=UP_TIMEOUT_S)
+        self.run("up", "--detach", *self._ports, timeout_s=UP_TIMEOUT_S)
 
     def down(self) -> None:
         """End everything."""
