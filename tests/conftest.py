@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.stack import Stack
 from tests.servers import RABBITMQ_URL, ROOT, EmbeddedPostgres, EmbeddedValkey, create_database, drop_database
 
 _FRONTS = {"nginx": "NGINX", "caddy": "Caddy", "envoy": "Envoy"}
@@ -60,6 +61,26 @@ def broker_url(request: pytest.FixtureRequest) -> str:
         return os.environ[RABBITMQ_URL]
     server: EmbeddedValkey = request.getfixturevalue("valkey")
     return server.url()
+
+
+STACK_PORT_OFFSET = 17_000
+"""Ports of the stack that tests share: a demo that runs on this machine is not met."""
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Both stacks, with the rows of both flags in step and half of the reads at extracted.
+
+    Starting it costs most of a minute on two cores, so that all tiers share one; a test leaves both flags at `canary`
+    or `extracted`.
+    """
+    var = tmp_path_factory.mktemp("stack") / "var"
+    with Stack(var, port_offset=STACK_PORT_OFFSET) as running:
+        for flag in ("auth", "payments"):
+            running.run("sync", "start", flag, "--wait", timeout_s=120.0)
+            running.flip(flag, "shadow")
+            running.flip(flag, "canary", "--weight", "50%")
+        yield running
 
 
 def chromium() -> str | None:

@@ -1,7 +1,7 @@
 """Aliases: two names of the same thing, one on each side, one to one.
 
-The control's 42 may be the candidate's `7f3a` only while every 42 is `7f3a` and every `7f3a` is 42: ignoring ids instead
-would hide answers about somebody else.
+The control's 42 may be the candidate's `7f3a` only while every 42 is `7f3a` and every `7f3a` is 42: ignoring ids
+instead would hide answers about somebody else.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class AliasBook:
         >>> book.agrees("user", 42, "7f3a"), book.agrees("user", 42, "7f3a"), book.agrees("user", 43, "7f3a")
         (True, True, False)
         """
+        if self.kept < 1:
+            return False
         a, b = _name(control), _name(candidate)
         if a is None or b is None:
             return False
@@ -51,7 +53,7 @@ class AliasBook:
 
     def _keep(self, alias: str, a: str, b: str) -> None:
         if len(self._there) >= self.kept:
-            (name, old), new = self._there.popitem(last=False)
+            (name, _), new = self._there.popitem(last=False)
             self._back.pop((name, new), None)
             self.forgotten += 1
         self._there[alias, a] = b

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 import json
 import re
-from collections import Counter
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
@@ -87,35 +86,55 @@ class Limits:
 
 
 class Found:
-    """Differences by path, kind and what covers them; `more` counts those beyond the limit, `cuts` what was left out."""
+    """Differences by path, kind and cover; `more` counts those beyond the limit, `cuts` what was not walked."""
+
+    __slots__ = ("counts", "cuts", "firsts", "limit", "more")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.by_key: dict[tuple[str, Kind, str], Difference] = {}
+        self.firsts: dict[tuple[str, Kind, str], Difference] = {}
+        self.counts: dict[tuple[str, Kind, str], int] = {}
         self.more = 0
-        self.cuts: Counter[str] = Counter()
+        self.cuts: dict[str, int] = {}
 
-    def note(self, found: Difference) -> None:
+    def note(self, path: str, at: str, kind: Kind, control: object, candidate: object, covered_by: str) -> None:
         """Add one, folded into what is there under the same path, kind and cover."""
-        key = (found.path, found.kind, found.covered_by)
-        known = self.by_key.get(key)
-        if known is not None:
-            self.by_key[key] = replace(known, count=known.count + found.count)
-        elif len(self.by_key) < self.limit:
-            self.by_key[key] = found
+        key = (path, kind, covered_by)
+        if key in self.counts:
+            self.counts[key] += 1
+        elif len(self.counts) < self.limit:
+            self.counts[key] = 1
+            self.firsts[key] = Difference(
+                path=path, kind=kind, control=control, candidate=candidate, at=at, covered_by=covered_by
+            )
         else:
-            self.more += found.count
+            self.more += 1
+
+    def cut(self, what: str) -> None:
+        """Count a place where the walk stopped."""
+        self.cuts[what] = self.cuts.get(what, 0) + 1
 
     def take(self, other: Found) -> None:
         """Add all of another's."""
-        for found in other.by_key.values():
-            self.note(found)
+        for key, first in other.firsts.items():
+            if key in self.counts:
+                self.counts[key] += other.counts[key]
+            elif len(self.counts) < self.limit:
+                self.counts[key] = other.counts[key]
+                self.firsts[key] = first
+            else:
+                self.more += other.counts[key]
         self.more += other.more
-        self.cuts += other.cuts
+        self.take_cuts(other)
+
+    def take_cuts(self, other: Found) -> None:
+        """Add only where another's walk stopped."""
+        for what, count in other.cuts.items():
+            self.cuts[what] = self.cuts.get(what, 0) + count
 
     def all(self) -> tuple[Difference, ...]:
         """What was found, in the order of finding."""
-        return tuple(self.by_key.values())
+        return tuple(replace(first, count=self.counts[key]) for key, first in self.firsts.items())
 
 
 def same(a: object, b: object) -> bool:

@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl
 
 from strangler_proxy.core.decoding import text
 from strangler_proxy.core.difference import Constant, Repeated
-from strangler_proxy.core.markup import Element, read_html
+from strangler_proxy.core.markup import is_tractable, read_html
 
 CSV_ROWS = 50_000
-HTML_CHARS = 2_000_000
+TOO_DEEP = "JSON nested too deep to be read"
 
 
 class Form(enum.Enum):
@@ -45,11 +45,7 @@ class Document:
 
 
 class NotJson(Exception):
-    """A text that is not JSON, or is nested too deep for us (`deep`)."""
-
-    def __init__(self, message: str, *, deep: bool = False) -> None:
-        super().__init__(message)
-        self.deep = deep
+    """A text that is not JSON, or is nested too deep for us (then the message is TOO_DEEP)."""
 
 
 def read_document(body: bytes, content_type: str) -> Document:
@@ -71,7 +67,7 @@ def read_document(body: bytes, content_type: str) -> Document:
         except NotJson as error:
             return Document(form=Form.TEXT, content=words, problems=(*problems, str(error)))
         return Document(form=form, content=content, problems=(*problems, *found))
-    if form is Form.HTML and len(words) <= HTML_CHARS:
+    if form is Form.HTML and is_tractable(words):
         return Document(form=form, content=read_html(words), problems=tuple(problems))
     if form is Form.CSV and (rows := read_csv(words)) is not None:
         return Document(form=form, content=rows, problems=tuple(problems))
@@ -143,7 +139,7 @@ def read_json(words: str) -> tuple[Any, list[str]]:
     except json.JSONDecodeError as error:
         raise NotJson(f"not JSON: {error.msg} at character {error.pos}") from error
     except RecursionError as error:
-        raise NotJson("JSON nested too deep to be read", deep=True) from error
+        raise NotJson(TOO_DEEP) from error
 
 
 def read_csv(words: str) -> list[dict[str, str]] | None:
@@ -162,11 +158,6 @@ def read_csv(words: str) -> list[dict[str, str]] | None:
     except csv.Error:
         return None
     return rows
-
-
-def content_of(document: Document) -> Element | None:
-    """The root element of an HTML document."""
-    return document.content if isinstance(document.content, Element) else None
 
 
 def _pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:

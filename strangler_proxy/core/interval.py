@@ -17,6 +17,7 @@ Ann. Statist. 49 (2021), section 3 and its beta-binomial boundary.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -89,9 +90,7 @@ def _under(limit: float, mismatched: int, compared: int, alpha: float, a: float,
     return _log_likelihood(limit, mismatched, matched) <= bound
 
 
-def _edge(outside: object, far: float, peak: float) -> float:
-    assert callable(outside)
-    near = peak
+def _edge(outside: Callable[[float], bool], far: float, near: float) -> float:
     for _ in range(_HALVINGS):
         middle = (far + near) / 2
         if outside(middle):

@@ -1,11 +1,12 @@
-"""HTML compared by its tree: order and quoting of attributes, order of classes, white space and comments do not count.
+"""HTML compared by its tree: order and quoting of attributes, order of classes, white space, comments do not count.
 
-Paths are `html:SELECTOR`, a selector that a browser understands, without positions (`html:main > ul > li`); an attribute
-is `html:form > input[name=q][value]`. `html`, `head` and `body` are transparent, because browsers add them.
+Paths are `html:SELECTOR`, a selector that a browser understands, without positions (`html:main > ul > li`); an
+attribute is `html:form > input[name=q][value]`. `html`, `head` and `body` are transparent, because browsers add them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from strangler_proxy.core.difference import ABSENT, Kind, step
 from strangler_proxy.core.walk import Walk
 
 _TRANSPARENT: Final = frozenset({"html", "head", "body"})
-_VOID: Final = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID: Final = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
 _KEPT_SPACE: Final = frozenset({"pre", "textarea", "script", "style"})
 _CLOSES: Final = {
     "li": frozenset({"li"}),
@@ -33,6 +36,10 @@ _NAMED: Final = {"input": "name", "meta": "name", "select": "name", "textarea": 
 _SPACE: Final = re.compile(r"\s+")
 _DECLARATION: Final = re.compile(r"<!(?!--|doctype)|<\?", re.I)
 DEPTH: Final = 100
+UNCLOSED: Final = 200
+TAGS: Final = 40_000
+SHOWN: Final = 50
+CHARS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -42,6 +49,7 @@ class Element:
     tag: str
     attributes: dict[str, str] = field(default_factory=dict)
     children: list[Element | str] = field(default_factory=list)
+    digest: bytes = field(default=b"", compare=False, repr=False)
 
     @property
     def selector(self) -> str:
@@ -53,13 +61,14 @@ class Element:
         value = self.attributes.get(by, "")
         return f"{self.tag}[{by}={value}]" if value and step(value) == value else self.tag
 
-    def form(self) -> object:
-        """A hashable form, equal for equal elements."""
-        return (
-            self.tag,
-            frozenset(self.attributes.items()),
-            tuple(child if isinstance(child, str) else child.form() for child in self.children),
-        )
+    def seal(self) -> None:
+        """Compute the digest, equal for equal elements; the children are sealed before."""
+        said = repr((self.tag, sorted(self.attributes.items()), [_form(child) for child in self.children]))
+        self.digest = hashlib.blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _form(child: Element | str) -> str | bytes:
+    return child if isinstance(child, str) else child.digest
 
 
 class _Reader(HTMLParser):
@@ -67,6 +76,7 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.root = Element("")
         self.open = [self.root]
+        self.elements = [self.root]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in _TRANSPARENT:
@@ -77,6 +87,7 @@ class _Reader(HTMLParser):
                 self.open.pop()
         element = Element(tag, {name: _value(name, value) for name, value in reversed(attrs)})
         self.open[-1].children.append(element)
+        self.elements.append(element)
         if tag not in _VOID and len(self.open) <= DEPTH:
             self.open.append(element)
 
@@ -97,6 +108,12 @@ class _Reader(HTMLParser):
             parent.children.append(words)
 
 
+def is_tractable(words: str) -> bool:
+    """Can it be read in time that grows with its length? Unclosed tags make the standard reader quadratic."""
+    tags = words.count("<")
+    return tags <= TAGS and tags - words.count(">") <= UNCLOSED and len(words) <= CHARS
+
+
 def read_html(words: str) -> Element:
     """The root of a document's tree, its tag empty. Elements nested deeper than 100 become siblings.
 
@@ -106,6 +123,8 @@ def read_html(words: str) -> Element:
     reader = _Reader()
     reader.feed(_DECLARATION.sub("&lt;!", words))  # marked sections make the standard reader quadratic
     reader.close()
+    for element in reversed(reader.elements):  # an element is opened after the one that holds it
+        element.seal()
     return reader.root
 
 
@@ -129,11 +148,19 @@ def _element(walk: Walk, above: str, a: Element, b: Element, depth: int) -> None
 
 
 def _children(walk: Walk, path: str, a: Element, b: Element, depth: int) -> None:
+    if a.digest == b.digest:
+        return
     place = f"html:{path}"
     if _tags(a) != _tags(b):
-        walk.note(place, "", Kind.LENGTH if len(a.children) != len(b.children) else Kind.TYPE, _tags(a), _tags(b))
+        walk.note(
+            place,
+            "",
+            Kind.LENGTH if len(a.children) != len(b.children) else Kind.TYPE,
+            _tags(a)[:SHOWN],
+            _tags(b)[:SHOWN],
+        )
     elif len(a.children) > 1 and _permuted(a, b):
-        walk.note(place, "", Kind.ORDER, _tags(a), _tags(b))
+        walk.note(place, "", Kind.ORDER, _tags(a)[:SHOWN], _tags(b)[:SHOWN])
         return
     for x, y in _aligned(a.children, b.children):
         if isinstance(x, str) and isinstance(y, str):
@@ -144,10 +171,8 @@ def _children(walk: Walk, path: str, a: Element, b: Element, depth: int) -> None
 
 
 def _permuted(a: Element, b: Element) -> bool:
-    if a.children == b.children:
-        return False
-    forms = [child if isinstance(child, str) else child.form() for child in a.children]
-    return Counter(forms) == Counter(child if isinstance(child, str) else child.form() for child in b.children)
+    ours, theirs = [_form(child) for child in a.children], [_form(child) for child in b.children]
+    return ours != theirs and Counter(ours) == Counter(theirs)
 
 
 def _aligned(a: list[Element | str], b: list[Element | str]) -> Iterator[tuple[Element | str, Element | str]]:
@@ -155,16 +180,16 @@ def _aligned(a: list[Element | str], b: list[Element | str]) -> Iterator[tuple[E
         yield from zip(a, b, strict=True)
         return
     head = 0
-    while head < min(len(a), len(b)) and a[head] == b[head]:
+    while head < min(len(a), len(b)) and _form(a[head]) == _form(b[head]):
         head += 1
     tail = 0
-    while tail < min(len(a), len(b)) - head and a[-1 - tail] == b[-1 - tail]:
+    while tail < min(len(a), len(b)) - head and _form(a[-1 - tail]) == _form(b[-1 - tail]):
         tail += 1
     yield from zip(a[head : len(a) - tail], b[head : len(b) - tail], strict=False)
 
 
 def _tags(element: Element) -> list[str]:
-    return ["text" if isinstance(child, str) else child.selector for child in element.children[:200]]
+    return ["text" if isinstance(child, str) else child.selector for child in element.children]
 
 
 def _value(name: str, value: str | None) -> str:

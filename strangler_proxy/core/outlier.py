@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierPolicy:
-    """After `failures` in a row (0: never), or one refused connection, an endpoint is out for `eject_s`, then twice that, `longest_s` at most.
+    """After `failures` in a row (0: never), or one refused connection, an endpoint is out for a while.
 
-    No more than `share` percent of a cluster's endpoints are out at once, rounded down.
+    For `eject_s`, then twice that, `longest_s` at most. No more than `share` percent of a cluster's endpoints are out at once, rounded down.
     """
 
     failures: int = 5

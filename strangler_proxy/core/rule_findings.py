@@ -1,4 +1,4 @@
-"""What is wrong with a set of rules: expired, about to expire, contradicting each other, matching nothing, impossible."""
+"""What is wrong with a set of rules: expired, about to expire, contradicting another, matching nothing, impossible."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ class Finding:
     detail: str
 
 
-def findings(
-    rules: Sequence[Rule], *, today: dt.date, uses: Mapping[str, int], compared: int
-) -> tuple[Finding, ...]:
+def findings(rules: Sequence[Rule], *, today: dt.date, uses: Mapping[str, int], compared: int) -> tuple[Finding, ...]:
     """Everything wrong with these rules. `uses` counts what each covered among `compared` comparisons."""
     found = [Finding(rule=rule.id, trouble=Trouble.INVALID, detail=why) for rule in rules for why in problems(rule)]
     found += _repeated_ids(rules)

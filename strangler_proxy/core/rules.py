@@ -34,6 +34,9 @@ class RuleKind(enum.Enum):
     COMPARE = "compare"  # a header that is not compared by default
 
 
+_SHAPING: Final = frozenset({RuleKind.IGNORE, RuleKind.UNORDERED, RuleKind.KEYED})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One reviewed rule. `route` is a route's name, a path template, or empty for every route of the flag.
@@ -104,6 +107,10 @@ class RuleSet:
                 rule.kind is RuleKind.IGNORE and not rule.kinds and rule.matches(path) for rule in self.rules
             )
         return self._skips[path]
+
+    def plain(self) -> bool:
+        """Does no rule skip a path or say how to pair items?"""
+        return not any(rule.kind in _SHAPING for rule in self.rules)
 
     def covers(self, path: str, kind: Kind, control: object, candidate: object) -> str:
         """`rule:ID` of the first rule that allows this difference, else empty."""
@@ -204,7 +211,8 @@ def seconds(value: object) -> float | None:
     if isinstance(value, bool | Constant):
         return None
     if isinstance(value, int | float | Decimal):
-        return float(value) if abs(value) < 1e15 else None
+        number = _decimal(value)
+        return float(number) if number is not None and abs(number) < 10**15 else None
     if not isinstance(value, str) or len(value) > 40:
         return None
     for read in (dt.datetime.fromisoformat, _http_date):

@@ -7,6 +7,7 @@ dirty in the same transaction: the next batch carries them over again.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Mapping
@@ -129,19 +130,20 @@ async def compare(
 ) -> list[str]:
     """After the fence and the catch-up, when neither side moves: what differs, one sentence each; empty if nothing.
 
-    Small tables whole, large ones by the keys applied since the last clean pass; totals of every table that has some.
+    Both sides work at the same time, for requests are held meanwhile. Small tables whole, large ones by the keys
+    applied since the last clean pass; totals of every table that has some.
     """
     problems: list[str] = []
     source, target = links[origin], links[origin.other]
     for moved in layout.tables:
         here, there = rows_of(moved, origin), rows_of(moved, origin.other)
         if moved.sides[origin].rows_estimated <= WHOLE_ROWS:
-            ours, theirs = await here.checksum(source, None, None), await there.checksum(target, None, None)
+            ours, theirs = await asyncio.gather(here.checksum(source, None, None), there.checksum(target, None, None))
             if ours != theirs:
                 problems.append(f"table {moved.name!r}: {ours.rows} rows at the source, {theirs.rows} at the target")
         else:
             keys = touched.get(moved.name, [])
-            wrong = differing(await here.hashes_of(source, keys), await there.hashes_of(target, keys))
+            wrong = differing(*await asyncio.gather(here.hashes_of(source, keys), there.hashes_of(target, keys)))
             if wrong:
                 problems.append(f"table {moved.name!r}: {len(wrong)} of {len(keys)} touched rows differ")
         problems += await _totals(moved, links, origin)
@@ -154,6 +156,8 @@ async def _totals(moved: MovedTable, links: Mapping[Origin, Link], origin: Origi
     names = moved.table.column_names(Origin.MONOLITH)
     money = [names.index(column) for column in moved.table.money]
     by = [names.index(column) for column in moved.table.money_by]
-    ours = await rows_of(moved, origin).totals(links[origin], money, by)
-    theirs = await rows_of(moved, origin.other).totals(links[origin.other], money, by)
+    ours, theirs = await asyncio.gather(
+        rows_of(moved, origin).totals(links[origin], money, by),
+        rows_of(moved, origin.other).totals(links[origin.other], money, by),
+    )
     return [] if ours == theirs else [f"table {moved.name!r}: totals {ours} at the source, {theirs} at the target"]

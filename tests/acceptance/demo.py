@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import shutil
@@ -19,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.acceptance.account import draw_up
-from tests.acceptance.stack import Stack, VerbFailed
+from tests.acceptance.stack import Stack, VerbFailed, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 from tests.servers import ROOT
 
 VAR = Path(os.environ.get("DEMO_VAR", str(ROOT / "var" / "demo")))
-SHOPPERS = 5
-LOOK_S = 3.0
+SHOPPERS = 4
+LOOK_S = 2.0
 """How long traffic runs between two steps, so that a person sees each one."""
 
 FLAGS = ("auth", "payments")
@@ -60,11 +61,13 @@ def walk(flag: str) -> list[Step]:
 class Demo:
     """The walk over one stack, with traffic all the time and everything printed."""
 
-    def __init__(self, stack: Stack, console: Console) -> None:
+    def __init__(self, stack: Stack, console: Console, picture: Console | None) -> None:
         self._stack = stack
         self._console = console
+        self._picture = picture
         self._holds: list[tuple[str, str, float]] = []
         self._seen: dict[tuple[str, str], float] = {}
+        self._last_table = Table()
 
     async def run(self) -> bool:
         """True when nothing failed."""
@@ -88,13 +91,18 @@ class Demo:
 
     async def _take(self, step: Step, flag: str, sheet: Sheet) -> None:
         self._title(f"$ strangler {' '.join(_quoted(word) for word in step.words)}")
-        output = await asyncio.to_thread(lambda: self._stack.run(*step.words, timeout_s=120.0))
-        if step.cutover:
-            held_ms = await asyncio.to_thread(self._stack.held_ms, flag)
-            self._holds.append((flag, step.words[2], held_ms))
-            self._console.print(f"[bold]the writer moved; unsafe requests were held for {held_ms:.0f} ms[/bold]")
+        if step.words[0] == "flip":
+            done = await asyncio.to_thread(self._stack.flip, *step.words[1:])
+            taken = done["acknowledged"]
+            self._console.print(
+                f"revision {done['revision']}, taken by {len(taken['by'])} of {len(taken['by'])} proxies"
+            )
+            if step.cutover:
+                self._holds.append((flag, step.words[2], held_ms(done)))
+                self._console.print(f"[bold]the writer moved; writes were held for {held_ms(done):.0f} ms[/bold]")
         else:
-            self._console.print(output.strip().splitlines()[-1] if output.strip() else step.why)
+            await asyncio.to_thread(lambda: self._stack.run(*step.words, timeout_s=120.0))
+            self._console.print("copied, verified, and live: every change arrives within a fraction of a second")
         await asyncio.sleep(LOOK_S)
         await self._show(sheet)
 
@@ -115,6 +123,7 @@ class Demo:
                 f"{status['acknowledged']['by']}/{status['acknowledged']['of']} proxies",
             )
         self._console.print(table)
+        self._last_table = table
         origins = Table(title="since the last step, at the proxy", title_justify="left")
         for column in ("flag", "origin", "requests", "errors (5xx)", "mean ms"):
             origins.add_column(column, justify="right" if column not in ("flag", "origin") else "left")
@@ -150,8 +159,8 @@ class Demo:
         account = draw_up(sheet, self._stack.dsns, owner_of_payments=owner, processor_url=url, token=token)
         for line in account.lines:
             self._console.print(line)
-        for flag, stage, held_ms in self._holds:
-            self._console.print(f"cutover of {flag} to {stage}: held {held_ms:.0f} ms")
+        for flag, stage, held in self._holds:
+            self._console.print(f"cutover of {flag} to {stage}: held {held:.0f} ms")
         for name, values in sorted(sheet.latencies.items()):
             self._console.print(
                 f"  {name}: p50 {percentile(values, 0.5) * 1000:.0f} ms, p99 {percentile(values, 0.99) * 1000:.0f} ms"
@@ -161,8 +170,22 @@ class Demo:
         for failure in sheet.failures[:20]:
             self._console.print(f"[red]{failure}[/red]")
         good = not account.problems and not sheet.failures
+        if self._picture is not None:
+            self._draw(account.lines, good)
         self._console.print("[bold green]nothing failed, nothing was lost[/bold green]" if good else summary(sheet))
         return good
+
+    def _draw(self, lines: list[str], good: bool) -> None:
+        """The end of the walk, for the picture in the README."""
+        assert self._picture is not None
+        self._picture.print("$ make demo", style="bold")
+        self._picture.print(self._last_table)
+        for flag, stage, held in self._holds:
+            self._picture.print(f"cutover of {flag} to {stage}: writes held for {held:.0f} ms")
+        for line in lines:
+            self._picture.print(line)
+        if good:
+            self._picture.print("nothing failed, nothing was lost", style="bold green")
 
     def _title(self, text: str) -> None:
         self._console.print()
@@ -201,13 +224,14 @@ def main() -> int:
     """Exit status 0 only if nothing failed."""
     once = os.environ.get("DEMO") == "once"
     picture = os.environ.get("DEMO_PICTURE")
-    console = Console(record=bool(picture), width=110 if picture else None, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
+    drawn = Console(record=True, width=92, highlight=False, file=io.StringIO()) if picture else None
     stack = Stack(VAR, free_ports=bool(os.environ.get("DEMO_FREE_PORTS")))
     stack.run("down", expect=None, timeout_s=90.0)
     shutil.rmtree(VAR, ignore_errors=True)
     started = time.monotonic()
     try:
-        good = asyncio.run(Demo(stack, console).run())
+        good = asyncio.run(Demo(stack, console, drawn).run())
     except (VerbFailed, AssertionError, OSError) as error:
         console.print(f"[bold red]{error}[/bold red]")
         good = False
@@ -215,8 +239,8 @@ def main() -> int:
         stack.down()
         return 130
     console.print(f"the demo took {time.monotonic() - started:.0f} s")
-    if picture:
-        console.save_svg(picture, title="make demo")
+    if picture and drawn is not None:
+        drawn.save_svg(picture, title="the end of make demo")
     if once or not good:
         stack.down()
         return 0 if good else 1

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,28 @@ class VerbFailed(AssertionError):
     """A command of the CLI ended with another exit code than was expected."""
 
 
-class Stack:
-    """Both stacks over one `var` folder. `free_ports`: any ports, so that several stacks run beside each other."""
+def held_ms(flipped: Mapping[str, Any]) -> float:
+    """How long a finished cutover held requests, by its `release` step; 0.0 for a flip that moved no writer."""
+    if not flipped["operation"]:
+        return 0.0
+    detail = next(step["detail"] for step in reversed(flipped["operation"]["steps"]) if step["name"] == "release")
+    found = re.search(r"held_ms=(\d+)", detail)
+    return float(found[1]) if found else 0.0
 
-    def __init__(self, var: Path, *, free_ports: bool = True, env: Mapping[str, str] | None = None) -> None:
+
+class Stack:
+    """Both stacks over one `var` folder, on the usual ports plus an offset, or on any that are free."""
+
+    def __init__(
+        self,
+        var: Path,
+        *,
+        port_offset: int = 0,
+        free_ports: bool = False,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.var = var
-        self._free_ports = free_ports
+        self._ports = ["--free-ports"] if free_ports else ["--port-offset", str(port_offset)]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STRANGLER_", "SHOP_"))}
         self.env = {**inherited, **(env or {}), "STRANGLER_VAR": str(var), "NO_COLOR": "1", "COLUMNS": "160"}
 
@@ -43,8 +60,7 @@ class Stack:
 
     def up(self) -> None:
         """Start everything and wait until it is healthy."""
-        options = ["--free-ports"] if self._free_ports else []
-        self.run("up", "--detach", *options, timeout_s=UP_TIMEOUT_S)
+        self.run("up", "--detach", *self._ports, timeout_s=UP_TIMEOUT_S)
 
     def down(self) -> None:
         """End everything."""
@@ -75,7 +91,7 @@ class Stack:
         """`strangler ps` by name."""
         return {row["name"]: row for row in self.json("ps")["processes"]}
 
-    @property
+    @cached_property
     def ports(self) -> dict[str, int]:
         """Port by name, as `strangler ps` says."""
         return {name: int(port) for name, port in self.json("ps")["ports"].items()}
@@ -92,25 +108,33 @@ class Stack:
 
     def stage(self, flag: str) -> dict[str, Any]:
         """The flag's row of `strangler status`."""
-        rows = self.json("status")["flags"]
-        found: dict[str, Any] = next(row for row in rows if row["key"] == flag)
+        found: dict[str, Any] = self.call("GET", f"/v1/flags/{flag}")["flag"]
         return found
 
-    def held_ms(self, flag: str) -> float:
-        """How long the flag's latest cutover held requests, from its `release` step."""
-        operations = self.json("flag", "show", flag)["flag"]["operations"]
-        steps = next(o for o in operations if o["kind"] == "cutover" and o["status"] == "done")["steps"]
-        detail = next(step["detail"] for step in reversed(steps) if step["name"] == "release")
-        found = re.search(r"held_ms=(\d+)", detail)
-        if found is None:
-            raise AssertionError(f"no held_ms in {detail!r}")
-        return float(found[1])
+    def flip(self, flag: str, stage: str, *options: str) -> dict[str, Any]:
+        """Flip and wait; what `--output json` says."""
+        text = self.run("flip", flag, stage, *options, "--output", "json", timeout_s=120.0)
+        done: dict[str, Any] = json.loads(text)
+        return done
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """One call of the control plane's API: what the CLI sends, without starting a process for it."""
+        token = (self.var / "secrets" / "control_token").read_text().strip()
+        answer = httpx.request(
+            method,
+            f"http://127.0.0.1:{self.ports['control']}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {token}", "Strangler-Actor": "acceptance"},
+            timeout=30.0,
+        )
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
 
     def wait_until_equal(self, flag: str, *, timeout_s: float = 30.0) -> None:
         """Wait until a live stream has nothing left to carry."""
         deadline = time.monotonic() + timeout_s
         while True:
-            status = self.json("sync", "status", flag)["stream"]["published"]
+            status = self.stage(flag)["stream"]["published"]
             if status["mode"] == "live" and status["dirty_keys"] == 0 and not status["stuck"]:
                 return
             if time.monotonic() > deadline:

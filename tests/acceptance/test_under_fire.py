@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.account import draw_up
-from tests.acceptance.stack import Stack
+from tests.acceptance.stack import Stack, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 
 FLAGS = ("auth", "payments")
@@ -54,18 +54,18 @@ def check_account(stack: Stack, sheet: Sheet, *, exact: bool) -> None:
         assert not sheet.failures, summary(sheet)
 
 
-def cutover(stack: Stack, flag: str) -> None:
-    """Move the writer to the other side."""
+def cutover(stack: Stack, flag: str) -> float:
+    """Move the writer to the other side; how long requests were held in ms."""
     if stack.stage(flag)["stage"] == "extracted":
-        stack.run("flip", flag, "canary", "--weight", "50%", "--reason", "back")
-    else:
-        stack.run("flip", flag, "extracted", "--reason", "forth")
+        return held_ms(stack.flip(flag, "canary", "--weight", "50%", "--reason", "back"))
+    return held_ms(stack.flip(flag, "extracted", "--reason", "forth"))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack: Stack) -> None:
     acknowledged: list[float] = []
     holds: list[float] = []
+    refused: list[str] = []
     rng = random.Random(7)
 
     def flips(count: int) -> None:
@@ -73,7 +73,15 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
             flag = rng.choice([f for f in FLAGS if stack.stage(f)["stage"] == "canary"] or [None])  # type: ignore[list-item]
             if flag is None:
                 return
-            done = stack.json("flip", flag, "canary", "--weight", f"{rng.randint(0, 100)}%")
+            body = {"stage": "canary", "weight": rng.randint(0, 10_000), "reason": "again", "wait_s": 10.0}
+            try:
+                done = stack.call("POST", f"/v1/flags/{flag}/flip", body)
+            except httpx.HTTPStatusError as refusal:  # a gate: the copy is too far behind at this moment
+                if refusal.response.status_code != 409:
+                    raise
+                refused.append(refusal.response.json()["detail"])
+                time.sleep(0.5)
+                continue
             acknowledged.append(1000 * float(done["acknowledged"]["seconds"]))
 
     async def work(traffic: Traffic) -> None:
@@ -81,18 +89,17 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
         for turn in range(10):
             flag = FLAGS[turn % 2]
             await asyncio.to_thread(flips, 10)
-            await asyncio.to_thread(cutover, stack, flag)
-            holds.append(await asyncio.to_thread(stack.held_ms, flag))
+            holds.append(await asyncio.to_thread(cutover, stack, flag))
         while len(acknowledged) < 100:
             for flag in FLAGS:
                 if stack.stage(flag)["stage"] == "extracted":
-                    await asyncio.to_thread(cutover, stack, flag)
-                    holds.append(await asyncio.to_thread(stack.held_ms, flag))
+                    holds.append(await asyncio.to_thread(cutover, stack, flag))
             await asyncio.to_thread(flips, 100 - len(acknowledged))
         await asyncio.sleep(max(0.0, 60.0 - (time.monotonic() - started)))
 
     sheet = await under_traffic(stack, work)
     check_account(stack, sheet, exact=True)
+    print(f"refused by a gate meanwhile: {refused}")
     assert len(acknowledged) >= 100
     assert len(holds) >= 10
     keep_figure(
@@ -126,7 +133,7 @@ class ControlDatabaseAway:
             )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_minute_without_the_control_database_after_a_cutover_that_a_proxy_missed(stack: Stack) -> None:
     async def work(traffic: Traffic) -> None:
         workers = await asyncio.to_thread(proxy_workers, stack)
@@ -163,7 +170,7 @@ def proxy_workers(stack: Stack) -> list[int]:
     return [child.pid for child in parent.children() if "resource_tracker" not in " ".join(child.cmdline())]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(500)
 async def test_kill_9_of_each_process_under_traffic_loses_nothing_acknowledged(stack: Stack) -> None:
     names = [name for name, row in stack.processes().items() if row["kind"] == "process" and name not in ("processor",)]
     recovered: dict[str, float] = {}

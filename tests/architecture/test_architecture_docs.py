@@ -78,3 +78,17 @@ def test_relative_links_in_the_docs_lead_somewhere() -> None:
             if "://" not in target and not target.startswith("mailto:") and not (page.parent / target).exists():
                 broken.append(f"{page.relative_to(ROOT)} -> {target}")
     assert not broken, broken
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    rows = [line for line in (REFERENCE / "promises.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    missing = []
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row)
+        if not named and "~~" not in row:
+            missing.append(row)
+        for path, name in named:
+            if not (ROOT / path).exists() or (name and f"def {name}(" not in (ROOT / path).read_text()):
+                missing.append(f"{path}::{name}")
+    assert len(rows) == 30
+    assert not missing, missing

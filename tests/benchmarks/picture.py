@@ -32,9 +32,7 @@ def draw(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> str:
         parts.append(f'<text x="8" y="{y + BAR * len(series) / 2 + 4}"{weight}>{escape(name)}</text>')
         for at, value in enumerate(values):
             length = min(value, top) * scale
-            parts.append(
-                f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR - 1}" fill="{COLOURS[at]}"/>'
-            )
+            parts.append(f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR - 1}" fill="{COLOURS[at]}"/>')
             parts.append(f'<text x="{LABEL + length + 4:.1f}" y="{y + BAR - 2}">{value:.1f}</text>')
             y += BAR
         y += GAP
