@@ -14,7 +14,8 @@ from dataclasses import dataclass
 class OutlierPolicy:
     """After `failures` in a row (0: never), or one refused connection, an endpoint is out for a while.
 
-    For `eject_s`, then twice that, `longest_s` at most. No more than `share` percent of a cluster's endpoints are out at once, rounded down.
+    For `eject_s`, then twice that, `longest_s` at most. No more than `share` percent of a cluster's endpoints are out
+    at once, rounded down.
     """
 
     failures: int = 5

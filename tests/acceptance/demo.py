@@ -240,7 +240,9 @@ def main() -> int:
         return 130
     console.print(f"the demo took {time.monotonic() - started:.0f} s")
     if picture and drawn is not None:
-        drawn.save_svg(picture, title="the end of make demo")
+        svg = drawn.export_svg(title="the end of make demo")
+        # No fonts from elsewhere: the picture is to be the same offline.
+        Path(picture).write_text(re.sub(r"@font-face \{.*?\}", "", svg, flags=re.S))
     if once or not good:
         stack.down()
         return 0 if good else 1
