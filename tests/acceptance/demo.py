@@ -246,9 +246,13 @@ def main() -> int:
     if once or not good:
         stack.down()
         return 0 if good else 1
-    console.print(
-        f"still up: the shop {stack.proxy_url}/  admin {stack.proxy_url}/admin/  logs: strangler logs --follow"
-    )
+    where = os.path.relpath(VAR, ROOT)
+    console.print(f"still up, with a last table by: STRANGLER_VAR={where} .venv/bin/strangler status")
+    console.print(f"  the shop     {stack.proxy_url}/")
+    console.print(f"  its admin    {stack.proxy_url}/admin/ (admin@example.com, shop example password)")
+    console.print(f"  its API      {stack.proxy_url}/api/openapi.json")
+    console.print(f"  the metrics  http://127.0.0.1:{stack.ports['proxy_admin']}/metrics")
+    console.print(f"  the logs     .venv/bin/strangler logs --var {where} --follow")
     console.print("Ctrl-C ends everything")
     try:
         while True:
