@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -359,9 +360,9 @@ def test_a_consumer_uses_the_orm_in_one_transaction_with_the_inbox_row(world: Wo
     with psycopg.connect(world.url) as connection:
         for number in range(3):
             messaging.enqueue(connection.cursor(), "parcel.made", {"name": str(number)})
-    queue = f"contrib.django.{os.getpid()}"
+    name = f"contrib.django.{uuid.uuid4().hex}"  # a queue that an earlier run left would take what comes too early
     done = subprocess.run(
-        [sys.executable, "-m", f"{PACKAGE}.django_inbox", broker_url, "contrib.django", queue, "3"],
+        [sys.executable, "-m", f"{PACKAGE}.django_inbox", broker_url, name, name, "3"],
         env=_environment(world.url), cwd=ROOT, timeout=40, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
