@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format lock clean wheel bench bench-gate bench-growth fuzz soak
+.PHONY: help demo test chaos check format lock clean wheel bench bench-gate bench-growth fuzz soak
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -22,7 +22,10 @@ demo: $(READY) ## both stacks, a live migration of auth and payments (DEMO=once:
 	$(BIN)/python -m tests.acceptance.demo
 
 test: $(READY) ## every test tier; what could not run is listed last
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not chaos"
+
+chaos: $(READY) ## flips, cutovers, outages and kills under traffic (about 6 minutes)
+	$(BIN)/pytest -m chaos -s tests/acceptance
 
 fuzz: $(READY) ## hostile bytes at the proxy, no two runs alike (SECONDS=60)
 	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py -s

@@ -20,6 +20,8 @@ from tests.servers import ROOT
 STRANGLER = Path(sys.executable).parent / "strangler"
 UP_TIMEOUT_S = 240.0
 VERB_TIMEOUT_S = 60.0
+AWAY_S = 20.0
+"""How long a killed control plane may be away."""
 
 
 class VerbFailed(AssertionError):
@@ -120,13 +122,21 @@ class Stack:
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """One call of the control plane's API: what the CLI sends, without starting a process for it."""
         token = (self.var / "secrets" / "control_token").read_text().strip()
-        answer = httpx.request(
-            method,
-            f"http://127.0.0.1:{self.ports['control']}{path}",
-            json=body,
-            headers={"Authorization": f"Bearer {token}", "Strangler-Actor": "acceptance"},
-            timeout=30.0,
-        )
+        deadline = time.monotonic() + AWAY_S
+        while True:
+            try:
+                answer = httpx.request(
+                    method,
+                    f"http://127.0.0.1:{self.ports['control']}{path}",
+                    json=body,
+                    headers={"Authorization": f"Bearer {token}", "Strangler-Actor": "acceptance"},
+                    timeout=30.0,
+                )
+                break
+            except httpx.TransportError:  # the control plane was killed: like the CLI, look again
+                if method != "GET" or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.3)
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 

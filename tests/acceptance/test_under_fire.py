@@ -18,6 +18,8 @@ from tests.acceptance.account import draw_up
 from tests.acceptance.stack import Stack, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 
+pytestmark = pytest.mark.chaos
+
 FLAGS = ("auth", "payments")
 FIGURES = Path(os.environ.get("STRANGLER_FIGURES", "var/figures.txt"))
 

@@ -177,6 +177,7 @@ def test_down_ends_what_a_killed_run_left(make: Make) -> None:
     project = make('[[processes]]\nname = "deaf"\ncommand = "sh -c \'trap : TERM; while true; do sleep 0.1; done\'"\n')
     first = project.up()
     project.wait_ready()
+    time.sleep(0.5)  # until the shell has set its trap
     pid = project.unit("deaf")["pid"]
     first.kill()
     first.wait(5)
