@@ -66,7 +66,7 @@ class RunningProxy:
 
     def __init__(self, folder: Path, *, workers: int = 1, tls: Path | None = None, **environment: str) -> None:
         self.port = free_port()
-        self.admin_port = free_port()
+        self.admin_port = free_port(together=4)  # process K has its own after it
         self.state_dir = folder / "state"
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._verify: bool | ssl.SSLContext = True if tls is None else ssl.create_default_context(cafile=str(tls))

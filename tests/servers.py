@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
+import socket
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from strangler_proxy.local.postgres import EmbeddedPostgres, free_port
+from strangler_proxy.local.postgres import EmbeddedPostgres
 from strangler_proxy.local.valkey import EmbeddedValkey
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +28,26 @@ __all__ = [
     "drop_database",
     "free_port",
 ]
+
+
+def free_port(together: int = 1) -> int:
+    """A port that nobody listens on; `together`: the ports after it are free as well.
+
+    Below those that the kernel gives to outgoing connections, so that none of these takes it before it is used.
+    """
+    while True:
+        port = random.randrange(26_500, 32_700)
+        if all(_is_free(each) for each in range(port, port + together)):
+            return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def create_database(server: EmbeddedPostgres, hint: str = "test") -> str:

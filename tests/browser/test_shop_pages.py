@@ -30,7 +30,8 @@ async def buy(page: Page, base: str) -> None:
     """Put a product into the cart and pay for it."""
     await page.goto(f"{base}/cart/")
     await type_into(page, "Product number", "3")
-    await page.keyboard.press("Enter")
+    async with page.expect_navigation():
+        await page.keyboard.press("Enter")
     await page.goto(f"{base}/checkout/")
     await type_into(page, "Card", "tok_visa")
     await page.keyboard.press("Enter")

@@ -225,6 +225,27 @@ def test_the_broker_is_restarted_and_nothing_is_lost(app: str, tmp_path: Any) ->
     assert effects(app) == list(range(40))
 
 
+def test_what_a_redis_type_broker_forgot_is_published_again(app: str, tmp_path: Any) -> None:
+    server = EmbeddedValkey(tmp_path / "first").start()
+    port = server.port
+    published = "SELECT count(*) FROM outbox_message WHERE published_at IS NOT NULL"
+    with running(relay(app, server.url())):
+        with running(consumer(app, server.url(), "forgetful")):
+            write(app, range(1))
+            wait_until(lambda: effects(app) == [0])
+        write(app, range(1, 6))
+        wait_until(lambda: column(app, published) == [6])
+        server.stop()
+        empty = EmbeddedValkey(tmp_path / "second", port=port).start()
+        try:
+            write(app, range(6, 7))
+            with running(consumer(app, empty.url(), "forgetful")):
+                wait_until(lambda: len(effects(app)) == 7, 40)
+        finally:
+            empty.stop()
+    assert effects(app) == list(range(7))
+
+
 CONSUMER = "tests.integration.contrib_project.consumer"
 
 

@@ -115,6 +115,10 @@ class Publisher:
         if self._returned:
             raise Unroutable(key)
 
+    def life(self) -> str:
+        """Which life of the broker this is: another once it was started again. Empty: what it confirms is kept."""
+        return str(self._channel.client.info("server").get("run_id", "")) if self._redis else ""
+
     def _on_return(self, *_: object) -> None:
         self._returned = True
 

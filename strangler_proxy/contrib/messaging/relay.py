@@ -30,6 +30,10 @@ SELECT position, id, event, occurred_at AT TIME ZONE 'UTC', data::text, context:
 _PUBLISHED = (
     "UPDATE outbox_message SET published_at = clock_timestamp(), attempts = attempts + 1 WHERE position = ANY(%s)"
 )
+_AGAIN = """
+UPDATE outbox_message SET published_at = NULL
+ WHERE published_at > (SELECT max(published_at) FROM outbox_message) - interval '60 s'
+"""
 _UNROUTABLE = """
 UPDATE outbox_message
    SET attempts = attempts + 1, next_attempt_at = clock_timestamp() + least(power(2, least(attempts, 6)), 60) * interval '1 s'
@@ -58,20 +62,35 @@ def run_relay(
     database that is away is waited for with back-off (up to 5 s between tries). A message that no queue is bound for
     is kept and tried again after 1 s, doubling to 60 s, unless `mandatory` is false; the others go on.
     Published rows are kept `keep_days`, so that they can be published again (docs/reference/contrib.md).
+    A Redis-type broker loses what it was handing out when it ended: after it was started again the messages of the last
+    minute that it was used are published once more, and inboxes leave out those they have.
     """
     errors: tuple[type[BaseException], ...] = (*broker_errors(broker_url), psycopg.Error)
-    pause_s = POLL_S
+    pause_s, life = POLL_S, _Life()
     while not stop.is_set():
         try:
             with _database(dsn) as database, connect(broker_url) as connection:
                 publisher = Publisher(connection, exchange)
                 log.info("outbox.relay_started", exchange=exchange)
                 pause_s = POLL_S
-                _relay(database, publisher, stop=stop, batch=batch, mandatory=mandatory, keep_days=keep_days)
+                _relay(database, publisher, life, stop=stop, batch=batch, mandatory=mandatory, keep_days=keep_days)
         except errors as error:
             log.warning("outbox.relay_interrupted", error=_text(error), retry_s=pause_s)
             stop.wait(pause_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+
+class _Life:
+    """The life of the broker that was seen last."""
+
+    def __init__(self) -> None:
+        self._seen = ""
+
+    def follow(self, now: str, database: psycopg.Connection[Any]) -> None:
+        """Have messages published again where the broker was started again since the last look."""
+        if self._seen not in ("", now):
+            log.info("outbox.messages_repeated", messages=database.execute(_AGAIN).rowcount)
+        self._seen = now
 
 
 def _database(dsn: str) -> psycopg.Connection[Any]:
@@ -85,6 +104,7 @@ def _database(dsn: str) -> psycopg.Connection[Any]:
 def _relay(
     database: psycopg.Connection[Any],
     publisher: Publisher,
+    life: _Life,
     *,
     stop: threading.Event,
     batch: int,
@@ -93,6 +113,7 @@ def _relay(
 ) -> None:
     prune_at = 0.0
     while not stop.is_set():
+        life.follow(publisher.life(), database)
         found = _publish_batch(database, publisher, batch, mandatory, stop)
         if time.monotonic() >= prune_at:
             database.execute(_PRUNE, (keep_days,))
