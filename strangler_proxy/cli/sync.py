@@ -1,4 +1,4 @@
-"""`strangler sync start | status | stop`."""
+"""`strangler sync start | status | verify | repair | rehearse | stop`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from strangler_proxy.cli import sync_manifest
 from strangler_proxy.cli.options import FlagArgument, ReasonOption
 from strangler_proxy.cli.output import Format, OutputOption, duration, grid, pairs, say, say_next, show
 from strangler_proxy.cli.tables import operations_table, stream_words
@@ -15,8 +16,10 @@ from strangler_proxy.cli.tables import operations_table, stream_words
 Json = dict[str, Any]
 
 app = typer.Typer(
-    no_args_is_help=True, help="Keep a flag's rows in step: start, status, stop.", pretty_exceptions_enable=False
+    no_args_is_help=True, help="Keep a flag's rows in step, verify them, rehearse.", pretty_exceptions_enable=False
 )
+
+app.add_typer(sync_manifest.app, name="manifest")
 
 WaitForWorker = Annotated[
     bool, typer.Option("--wait/--no-wait", help="Follow the worker, a start until the copy is live and verified.")
@@ -79,6 +82,75 @@ def status(
         say(f'flag "{flag}" owns no data: there is nothing to keep in step')
     elif not stream["wanted"]:
         say_next(f"strangler sync start {flag}")
+
+
+@app.command()
+def verify(
+    flag: FlagArgument,
+    reason: ReasonOption = "",
+    wait: WaitForWorker = True,
+    timeout: Timeout = 600.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Compare every row of both sides, from now on, while both go on; 1 where something differs.
+
+    Example: strangler sync verify CAPABILITY
+    """
+    _ask(flag, "verify", {"reason": reason}, wait=wait, timeout=timeout)
+
+
+@app.command()
+def repair(
+    flag: FlagArgument,
+    reason: ReasonOption = "",
+    wait: WaitForWorker = True,
+    timeout: Timeout = 600.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Verify again and again until nothing differs: what does is carried over from the owner once more.
+
+    Example: strangler sync repair CAPABILITY
+    """
+    _ask(flag, "verify", {"reason": reason, "repair": True}, wait=wait, timeout=timeout)
+
+
+@app.command()
+def rehearse(
+    flag: FlagArgument,
+    reason: ReasonOption = "",
+    wait: WaitForWorker = True,
+    timeout: Timeout = 60.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """Do everything of a cutover up to its decision, then go back: requests are held, and you see for how long.
+
+    Example: strangler sync rehearse CAPABILITY
+    """
+    _ask(flag, "rehearse", {"reason": reason}, wait=wait, timeout=timeout)
+
+
+def _ask(flag: str, verb: str, body: Json, *, wait: bool, timeout: float) -> None:
+    from strangler_proxy.cli.client import Control, named
+    from strangler_proxy.cli.follow import follow
+
+    with Control() as control:
+        document = control.post(f"/v1/flags/{named('flag', flag)}/sync/{verb}", body)
+        operation: Json = document["operation"]
+        if wait:
+            say(f"{verb} of {flag}: operation {operation['id']}")
+            try:
+                document["operation"] = operation = follow(control, operation, timeout_s=timeout)
+            except KeyboardInterrupt:
+                say(f"detached: operation {operation['id']} goes on")
+                say_next(f"strangler operation show {operation['id']}")
+                raise
+    show(
+        document,
+        pairs(
+            ("flag", flag), ("operation", f"{operation['id']}: {operation['status']}"), ("result", operation["detail"])
+        ),
+    )
+    say_next(f"strangler flag show {flag}" if wait else f"strangler operation show {operation['id']}")
 
 
 def _switch(flag: str, body: Json, *, wait: bool, timeout: float) -> None:

@@ -54,6 +54,8 @@ ENDPOINTS = (
     Endpoint(method="POST", path="/v1/flags/{key}/flip", verb=verbs.flip_flag, writes=True),
     Endpoint(method="GET", path="/v1/flags/{key}/sync", verb=verbs.show_sync),
     Endpoint(method="POST", path="/v1/flags/{key}/sync", verb=verbs.switch_sync, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/verify", verb=verbs.verify_sync, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/rehearse", verb=verbs.rehearse_cutover, writes=True),
     Endpoint(method="GET", path="/v1/routes", verb=verbs.list_routes),
     Endpoint(method="GET", path="/v1/routes/{name}", verb=verbs.show_route),
     Endpoint(method="POST", path="/v1/why", verb=verbs.explain),
@@ -61,6 +63,7 @@ ENDPOINTS = (
     Endpoint(method="GET", path="/v1/acknowledgement", verb=verbs.show_acknowledgement),
     Endpoint(method="GET", path="/v1/operations", verb=verbs.list_operations),
     Endpoint(method="GET", path="/v1/operations/{id}", verb=verbs.show_operation),
+    Endpoint(method="POST", path="/v1/operations/{id}/withdraw", verb=verbs.withdraw_operation, writes=True),
     Endpoint(method="GET", path="/v1/audit", verb=verbs.list_audit),
     Endpoint(method="GET", path="/v1/audit/verify", verb=verbs.verify_audit),
 )

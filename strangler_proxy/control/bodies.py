@@ -48,6 +48,19 @@ class SyncBody(_Body):
     confirm: str = Field("", max_length=100)
 
 
+class VerifyBody(_Body):
+    """`POST /v1/flags/KEY/sync/verify`. `repair`: again until nothing differs."""
+
+    repair: bool = False
+    reason: str = Field("", max_length=500)
+
+
+class ReasonBody(_Body):
+    """A verb that needs nothing but perhaps a reason."""
+
+    reason: str = Field("", max_length=500)
+
+
 class WhyBody(_Body):
     """`POST /v1/why`: a request to explain. It changes nothing."""
 

@@ -1,10 +1,11 @@
-"""The verbs `sync start` and `sync stop`: whether a flag's rows are kept in step. Workers do it."""
+"""The verbs of `sync`: whether a flag's rows are kept in step, that they are equal, what a cutover would do."""
 
 from __future__ import annotations
 
-from strangler_proxy.control.known import flag_of
+from strangler_proxy.control.known import described, flag_of, open_operations, stream_of
 from strangler_proxy.core.errors import GateRefused
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.flip import not_ready
 from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import Stage
 from strangler_proxy.store import Store
@@ -34,6 +35,43 @@ async def stop(store: Store, key: str, *, confirmed: bool, by: str, reason: str 
             next_command=f"strangler sync stop {key} --confirm {key}",
         )
     return await store.switches.request("sync_stop", key, {}, by=by, reason=reason)
+
+
+async def verify(store: Store, key: str, *, repair: bool, by: str, reason: str = "") -> Operation:
+    """Ask for a whole verification, from now on. Raises UnknownName, GateRefused (nothing is kept in step).
+
+    `repair`: again until a pass is clean, as what differs is carried over once more.
+    """
+    await _running(store, key)
+    return await store.switches.request("sync_verify", key, {"repair": "yes"} if repair else {}, by=by, reason=reason)
+
+
+async def rehearse(store: Store, key: str, *, by: str, reason: str = "") -> Operation:
+    """Ask for a cutover that stops short of its decision: it holds requests, and says for how long.
+
+    Raises UnknownName, GateRefused with everything that would refuse the cutover itself.
+    """
+    flag = await _running(store, key)
+    stream, _ = await stream_of(store.sync, key)
+    missing = [f"{described(each)} is not over yet" for each in await open_operations(store, key)]
+    missing += not_ready(flag, stream)
+    if missing:
+        raise GateRefused(
+            f'flag "{key}" cannot rehearse a cutover now:\n' + "\n".join(f"- {says}" for says in missing),
+            next_command=f"strangler sync status {key}",
+        )
+    args = {"to": flag.owner.other.value, "rehearse": "yes"}
+    return await store.switches.request("cutover", key, args, by=by, reason=reason)
+
+
+async def _running(store: Store, key: str) -> Flag:
+    flag = _with_data(flag_of(await store.records.table(), key))
+    if key not in await store.sync.wanted():
+        raise GateRefused(
+            f'rows of "{key}" are not being kept in step: the stream was never started, or was stopped',
+            next_command=f"strangler sync start {key}",
+        )
+    return flag
 
 
 def _with_data(flag: Flag) -> Flag:

@@ -13,7 +13,7 @@ from strangler_proxy.control import answers, sync
 from strangler_proxy.control.acknowledge import acknowledged
 from strangler_proxy.control.answers import Json, answer
 from strangler_proxy.control.apply import apply
-from strangler_proxy.control.bodies import MAX_WAIT_S, ApplyBody, FlipBody, SyncBody, WhyBody
+from strangler_proxy.control.bodies import MAX_WAIT_S, ApplyBody, FlipBody, ReasonBody, SyncBody, VerifyBody, WhyBody
 from strangler_proxy.control.flip import flip
 from strangler_proxy.control.known import flag_of, route_of
 from strangler_proxy.control.problems import CallRefused, bad_body
@@ -181,6 +181,21 @@ async def switch_sync(call: Call) -> Json:
     return answer(flag=key, operation=None if operation is None else answers.operation_answer(operation))
 
 
+async def verify_sync(call: Call) -> Json:
+    """`POST /v1/flags/KEY/sync/verify`."""
+    body, key = call.read(VerifyBody), call.path["key"]
+    operation = await sync.verify(call.store, key, repair=body.repair, by=call.actor, reason=body.reason)
+    return answer(flag=key, operation=answers.operation_answer(operation))
+
+
+async def rehearse_cutover(call: Call) -> Json:
+    """`POST /v1/flags/KEY/sync/rehearse`."""
+    body, key = call.read(ReasonBody), call.path["key"]
+    operation = await sync.rehearse(call.store, key, by=call.actor, reason=body.reason)
+    _log.info("flag.rehearsal_requested", flag=key, operation=operation.id, by=call.actor)
+    return answer(flag=key, operation=answers.operation_answer(operation))
+
+
 async def show_sync(call: Call) -> Json:
     """`GET /v1/flags/KEY/sync`."""
     found = answers.status_answer(await status(call.store, call.path["key"]))["flags"][0]
@@ -204,6 +219,16 @@ async def show_operation(call: Call) -> Json:
         if str(each.id) == call.path["id"]:
             return answer(operation=answers.operation_answer(each))
     raise UnknownName(f'there is no operation "{call.path["id"]}"', next_command="strangler watch")
+
+
+async def withdraw_operation(call: Call) -> Json:
+    """`POST /v1/operations/ID/withdraw`."""
+    body, number = call.read(ReasonBody), call.path["id"]
+    if not (number.isascii() and number.isdigit() and len(number) <= 18):
+        raise UnknownName(f'there is no operation "{number}"', next_command="strangler operation list")
+    operation = await call.store.switches.withdraw(int(number), by=call.actor, reason=body.reason)
+    _log.info("operation.withdrawn", operation=operation.id, kind=operation.kind, flag=operation.flag, by=call.actor)
+    return answer(operation=answers.operation_answer(operation))
 
 
 async def list_audit(call: Call) -> Json:

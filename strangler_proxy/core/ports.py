@@ -105,7 +105,7 @@ class FlagBoard(Protocol):
 class Operation:
     """A piece of work that the control plane asked a worker for.
 
-    `kind`: `sync_start`, `sync_stop` or `cutover`. `args` holds strings only. `status`: `queued`, `running`, `done`,
+    `kind`: `sync_start`, `sync_stop`, `sync_verify` or `cutover`. `args` holds strings only. `status`: `queued`, `running`, `done`,
     `refused`, `aborted` or `failed`.
     """
 
@@ -222,6 +222,10 @@ class Switchboard(Protocol):
 
     async def request(self, kind: str, flag: str, args: Mapping[str, str], *, by: str, reason: str) -> Operation:
         """Ask workers for an operation. Raises UnknownName, GateRefused (one of this kind is open already)."""
+        ...
+
+    async def withdraw(self, operation_id: int, *, by: str, reason: str) -> Operation:
+        """Take back an operation that no worker has taken. Raises UnknownName, GateRefused (it runs, or is over)."""
         ...
 
 

@@ -269,6 +269,16 @@ class MemorySwitches:
         )
         return operation
 
+    async def withdraw(self, operation_id: int, *, by: str, reason: str) -> Operation:
+        """As the real one."""
+        operation = self._operations.withdraw(operation_id, by=by, reason=reason)
+        said = {"operation": operation_id}
+        self._memory.record(
+            actor=by, verb="withdraw", subject=operation.flag, reason=reason,
+            before={**said, "status": "queued"}, after={**said, "status": "aborted"}, revision=self._memory.revision,
+        )  # fmt: skip
+        return operation
+
 
 class MemoryRecords:
     """Records."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from strangler_proxy.core.ports import Operation
 from strangler_proxy.store.documents import time_text
-from strangler_proxy.store.switching import OPEN_STATUSES, already_open
+from strangler_proxy.store.switching import OPEN_STATUSES, already_open, not_withdrawn, withdrawn_by
 
 Clock = Callable[[], dt.datetime]
 
@@ -33,6 +33,16 @@ class MemoryOperations:
         )
         self._all[number] = operation
         return operation
+
+    def withdraw(self, operation_id: int, *, by: str, reason: str) -> Operation:
+        """End one that is queued. Raises UnknownName, GateRefused."""
+        known = self._all.get(operation_id)
+        if known is None or known.status != "queued":
+            raise not_withdrawn(operation_id, known)
+        self._all[operation_id] = dataclasses.replace(
+            known, status="aborted", detail=withdrawn_by(by, reason), finished_at=self._clock()
+        )
+        return self._all[operation_id]
 
     def newest(self, flag: str | None, limit: int) -> list[Operation]:
         """Newest first."""

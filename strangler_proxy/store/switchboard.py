@@ -20,12 +20,12 @@ from strangler_proxy.store.rows import (
     operation_of_row,
     route_values,
 )
-from strangler_proxy.store.switching import already_open, staged
+from strangler_proxy.store.switching import already_open, not_withdrawn, staged, withdrawn_by
 from strangler_proxy.store.tables import read_declared
 
 
 class PostgresSwitches:
-    """Apply, set a stage, request an operation."""
+    """Apply, set a stage, request an operation, withdraw it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -84,6 +84,28 @@ class PostgresSwitches:
             )
             await change.close(change.revision)
             return operation_of_row(row)
+
+        return await self._database.run(work)
+
+    async def withdraw(self, operation_id: int, *, by: str, reason: str) -> Operation:
+        """One conditional UPDATE: a worker that claims it in the same moment has it, or has not."""
+
+        async def work(connection: Connection) -> Operation:
+            change = await Change.begin(connection, None)
+            sql = queries("operation")
+            values = {"id": operation_id, "detail": withdrawn_by(by, reason)}
+            row = await (await connection.execute(sql["withdraw"], values)).fetchone()
+            if row is None:
+                known = await (await connection.execute(sql["one"], values)).fetchone()
+                raise not_withdrawn(operation_id, None if known is None else operation_of_row(known))
+            operation = operation_of_row(row)
+            await change.record(
+                actor=by, verb="withdraw", subject=operation.flag, reason=reason,
+                before={"operation": operation_id, "status": "queued"},
+                after={"operation": operation_id, "status": "aborted"}, revision=change.revision,
+            )  # fmt: skip
+            await change.close(change.revision)
+            return operation
 
         return await self._database.run(work)
 

@@ -8,6 +8,7 @@ import datetime as dt
 from strangler_proxy.core.epoch import Ownership, newer
 from strangler_proxy.core.errors import DeclarationError, GateRefused, RevisionMoved, UnknownName
 from strangler_proxy.core.flag import Flag, Hold
+from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import Stage
 from strangler_proxy.store.documents import Document, flag_document
 
@@ -38,6 +39,22 @@ def already_open(flag: str, kind: str, operation_id: int) -> GateRefused:
     """The error for a second operation of a kind."""
     return GateRefused(
         f'operation {operation_id} ({kind}) of flag "{flag}" is not over yet', next_command=f"strangler status {flag}"
+    )
+
+
+def withdrawn_by(by: str, reason: str) -> str:
+    """What a withdrawn operation says of its end."""
+    return f"withdrawn by {by or 'unknown'}, before a worker had taken it" + (f": {reason}" if reason else "")
+
+
+def not_withdrawn(operation_id: int, known: Operation | None) -> UnknownName | GateRefused:
+    """The error for an operation that cannot be taken back."""
+    if known is None:
+        return UnknownName(f"there is no operation {operation_id}", next_command="strangler operation list")
+    how = "a worker has taken it" if known.status == "running" else f"it is over ({known.status})"
+    return GateRefused(
+        f"operation {operation_id} ({known.kind} of {known.flag}) cannot be withdrawn: {how}",
+        next_command=f"strangler operation show {operation_id}",
     )
 
 

@@ -54,6 +54,10 @@ class Refused(Exception):
     """Preflight found reasons; one a line."""
 
 
+class Rehearsed(Exception):
+    """A rehearsal got as far as the decision, which it does not take."""
+
+
 _ABORTS = (CutoverLost, NotHeld, StoreUnavailable, DataUnavailable, psycopg.Error, TimeoutError)
 
 
@@ -77,9 +81,15 @@ class Cutover:
         self._deadline_s = deadline_s
         self._step = step
         self._held_at = 0.0
+        self._rehearsal = False
 
     async def run(self, operation: Operation) -> Outcome:
-        """Do it, or go on from where an earlier claim of the same operation was left."""
+        """Do it, or go on from where an earlier claim of the same operation was left.
+
+        With the argument `rehearse` everything up to the check is done, with the hold, and then aborted: `done` says
+        how long requests were held. A rehearsal never decides, so whatever interrupts it aborts it.
+        """
+        self._rehearsal = operation.args.get("rehearse") == "yes"
         try:
             async with both_ends(self._manifest, self._urls, f"strangler cutover {self._manifest.flag}"[:63]) as both:
                 known = await self._earlier(both, operation.id)
@@ -88,7 +98,8 @@ class Cutover:
             outcome = Outcome(
                 status="failed", detail=error.message if isinstance(error, StranglerError) else str(error)
             )
-        metrics.CUTOVERS.labels(self._manifest.flag, outcome.status).inc()
+        rehearsed = self._rehearsal and outcome.status == "done"
+        metrics.CUTOVERS.labels(self._manifest.flag, "rehearsed" if rehearsed else outcome.status).inc()
         log.info("cutover.ended", flag=self._manifest.flag, status=outcome.status, detail=outcome.detail)
         return outcome
 
@@ -142,9 +153,17 @@ class Cutover:
             await self._step("intent", f"cutover={plan.cutover_id} epoch={intended.epoch}")
             async with asyncio.timeout(self._deadline_s):
                 await within(self._deadline_s, self._until_decided(both, intended, began), *both.all)
+        except Rehearsed:
+            return await self._end_rehearsal(intended)
         except _ABORTS as error:
             return await self._abort_or_forward(intended, _reason(error))
         return await self._forward(both, intended)
+
+    async def _end_rehearsal(self, intended: Record) -> Outcome:
+        outcome = await self._abort_or_forward(intended, "a rehearsal: everything up to the decision went well")
+        if outcome.status != "aborted":
+            return outcome
+        return Outcome(status="done", detail=f"rehearsed held_ms={_milliseconds(self._held_at)}: nothing was moved")
 
     async def _preflight(self, both: Both, target: Origin) -> str:
         grants = await read_grants(both.links, self._manifest.flag)
@@ -173,6 +192,8 @@ class Cutover:
         checked_at = time.monotonic()
         await self._check(both, plan.source)
         await self._step("check", f"ms={_milliseconds(checked_at)}")
+        if self._rehearsal:
+            raise Rehearsed
         await record.decide(source, both.layout, intended)
 
     async def _fence(self, both: Both, intended: Record, began: float) -> int:

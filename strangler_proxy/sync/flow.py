@@ -170,6 +170,8 @@ class Flow:
             self._keep_at = 0.0
         self._status.verified, self._status.verified_at = self._verification.verified, self._verification.verified_at
         self._status.mismatches = self._verification.mismatches
+        if look is not None:
+            self._status.verification = self._verification.to_json()
 
     def _note(self, done: Done, wanted: Wanted, began: float, ended: float) -> None:
         flag = self._layout.flag

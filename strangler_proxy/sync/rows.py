@@ -188,6 +188,21 @@ class Rows:
         cursor = await link.execute(query, self._key_values(keys))
         return {tuple(r[:-1]): r[-1] for r in await cursor.fetchall()}
 
+    async def canonicals(self, link: Link, keys: Sequence[Key]) -> dict[Key, Row]:
+        """Canonical texts of all columns by key, of those of these rows that are there."""
+        query = template(
+            "rows",
+            "canonicals",
+            key_texts=shapes.key_texts(self.side, "t"),
+            canonical=shapes.canonical(self.moved, self.origin, "t"),
+            table=self.side.identifier,
+            keys=self._keys,
+            matches=self._matches,
+        )
+        width = len(self.side.key)
+        cursor = await link.execute(query, self._key_values(keys))
+        return {tuple(r[:width]): tuple(r[width:]) for r in await cursor.fetchall()}
+
     async def totals(self, link: Link, money: Sequence[int], by: Sequence[int]) -> list[tuple[Any, ...]]:
         """Sums of columns by group, positions as in the manifest's columns."""
         groups = [sql.SQL("{}::text").format(self.side.column(p, "t")) for p in by] or [sql.SQL("''").format()]

@@ -32,6 +32,7 @@ class StreamStatus:
     rows_per_s: float = 0.0
     fresh_at: float | None = None  # monotonic time from before the last look by which the target was complete
     tables: list[TableProgress] = field(default_factory=list)
+    verification: dict[str, object] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The published form; `owner` is the source, as rows flow from the owner."""
@@ -60,6 +61,7 @@ class StreamStatus:
             "worker": self.worker,
             "error": self.error,
             "tables": list(_tables(self.tables)),
+            "verification": self.verification,
         }
 
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.layout import Layout, MovedTable
@@ -28,14 +29,37 @@ PASS_INTERVAL_S = 120.0
 """From the end of one clean pass over all tables to the beginning of the next."""
 
 
+KEYS_TOLD = 20
+"""Of the keys that differ in one pass, so many are told by name."""
+
+PASSES_TOLD = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Differing:
+    """A key that differs, and where: columns as the manifest names them, or `missing` or `extra` seen from the source.
+
+    Values are not told: they are the users' data.
+    """
+
+    table: str
+    key: Key
+    columns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.table} {'/'.join(self.key)}: {', '.join(self.columns)}"
+
+
 @dataclass(slots=True)
 class Look:
-    """One range to compare: after a key, so many rows of the source. `upto` and `clock` are found out on the way."""
+    """One range to compare: after a key, so many rows of the source. The rest is found out on the way."""
 
     moved: MovedTable
     after: Key | None
     upto: Key | None = None
     clock: dt.datetime | None = None
+    rows: int = 0
+    wrong: list[Differing] = field(default_factory=list)
 
 
 async def verify_range(layout: Layout, origin: Origin, source: Link, target: Link, look: Look) -> int:
@@ -44,11 +68,15 @@ async def verify_range(layout: Layout, origin: Origin, source: Link, target: Lin
     row = await (await target.execute(statement("batch", "target_clock"))).fetchone()
     look.clock = None if row is None else row[0]
     look.upto = await here.bound(source, look.after, RANGE_ROWS)
-    if await here.checksum(source, look.after, look.upto) == await there.checksum(target, look.after, look.upto):
+    ours = await here.checksum(source, look.after, look.upto)
+    look.rows = ours.rows
+    if ours == await there.checksum(target, look.after, look.upto):
         return 0
     wrong = differing(
         await here.hashes(source, look.after, look.upto), await there.hashes(target, look.after, look.upto)
     )
+    told = wrong[:KEYS_TOLD]
+    look.wrong = where(look.moved, await here.canonicals(source, told), await there.canonicals(target, told), told)
     await source.execute(
         statement("batch", "mark_dirty"),
         {"flag": layout.flag, "tbl": look.moved.name, "keys": json.dumps([list(key) for key in wrong])},
@@ -56,9 +84,50 @@ async def verify_range(layout: Layout, origin: Origin, source: Link, target: Lin
     return max(1, len(wrong))
 
 
+def where(
+    moved: MovedTable, here: Mapping[Key, Sequence[object]], there: Mapping[Key, Sequence[object]], keys: Sequence[Key]
+) -> list[Differing]:
+    """In which columns these keys differ."""
+    names = moved.table.column_names(Origin.MONOLITH)
+    told = []
+    for key in keys:
+        ours, theirs = here.get(key), there.get(key)
+        if ours is None or theirs is None:
+            columns: tuple[str, ...] = ("extra",) if ours is None else ("missing",)
+        else:
+            columns = tuple(name for name, one, other in zip(names, ours, theirs, strict=True) if one != other)
+        told.append(Differing(table=moved.name, key=key, columns=columns))
+    return told
+
+
 def differing(here: Mapping[Key, str], there: Mapping[Key, str]) -> list[Key]:
     """Keys that are on one side only, or whose hashes differ."""
     return sorted(key for key in here.keys() | there.keys() if here.get(key) != there.get(key))
+
+
+@dataclass(slots=True)
+class Pass:
+    """One pass over all tables. `began_at` by the target's clock; `differing` are some of the keys that differ."""
+
+    began_at: dt.datetime | None = None
+    rows: int = 0
+    mismatched: int = 0
+    differing: list[Differing] = field(default_factory=list)
+
+    def note(self, look: Look, mismatched: int) -> None:
+        """Take one range of a committed batch."""
+        self.rows += look.rows
+        self.mismatched += mismatched
+        self.differing += look.wrong[: KEYS_TOLD - len(self.differing)]
+
+    def to_json(self) -> dict[str, object]:
+        """The published form."""
+        return {
+            "began_at": None if self.began_at is None else self.began_at.astimezone(dt.UTC).isoformat(),
+            "rows": self.rows,
+            "mismatched": self.mismatched,
+            "differing": [str(each) for each in self.differing],
+        }
 
 
 class Verification:
@@ -75,6 +144,10 @@ class Verification:
         self._wrong_in_pass = 0
         self._due_at = 0.0
         self._finished: dt.datetime | None = None
+        self._asked_at: dt.datetime | None = None
+        self._answered_at: dt.datetime | None = None
+        self._going = Pass()
+        self._ended: deque[Pass] = deque(maxlen=PASSES_TOLD)
 
     def restore(self, verified: bool | None, verified_at: dt.datetime | None, mismatches: int, due_at: float) -> None:
         """Go on from what the target keeps; the next pass is due then (monotonic seconds)."""
@@ -82,14 +155,29 @@ class Verification:
 
     def next_look(self, now: float) -> Look | None:
         """The range to compare in the next live batch, if one is due (`now`: monotonic seconds)."""
+        self._begin_if_asked()
         if now < self._due_at or not self._layout.tables:
             return None
         return Look(moved=self._layout.tables[self._position], after=self._after)
+
+    def _begin_if_asked(self) -> None:
+        """Somebody asked for a pass from then on: one that began earlier is begun again."""
+        asked = self._asked_at
+        if asked is None or asked == self._answered_at:
+            return
+        self._answered_at = asked
+        if self.verified_at is not None and asked <= self.verified_at:
+            return
+        self._due_at = 0.0
+        if self._began is not None and self._began < asked:
+            self._position, self._after, self._began, self._wrong_in_pass = 0, None, None, 0
 
     def note(self, look: Look, mismatched: int, now: float) -> bool:
         """Take the outcome of a committed batch; True when it ended a pass."""
         if self._began is None:
             self._began = look.clock
+            self._going = Pass(began_at=look.clock)
+        self._going.note(look, mismatched)
         self._wrong_in_pass += mismatched
         self.mismatches += mismatched
         if mismatched:
@@ -104,9 +192,16 @@ class Verification:
         self.verified = clean
         if clean:
             self._finished = self._began
+        self._ended.append(self._going)
         self._due_at = now + (PASS_INTERVAL_S if clean else 0.0)
         self._position, self._began, self._wrong_in_pass = 0, None, 0
         return True
+
+    def to_json(self) -> dict[str, object]:
+        """How far the pass under way is, and what the last ones found, oldest first."""
+        tables = len(self._layout.tables)
+        going = None if self._began is None else {**self._going.to_json(), "table": self._position + 1}
+        return {"tables": tables, "going": going, "ended": [each.to_json() for each in self._ended]}
 
     async def keep(self, target: Link, flag: str, source: Origin, mode: Mode, stuck: int) -> None:
         """Inside a batch: write mode and outcome beside the data, where the cutover's preflight reads them."""
@@ -120,7 +215,8 @@ class Verification:
             "mismatches": self.mismatches,
         }
         row = await (await target.execute(statement("batch", "set_applied"), given)).fetchone()
-        self.verified_at = None if row is None else row[0]
+        if row is not None:
+            self.verified_at, self._asked_at = row
         if finished is not None:
             await target.execute(statement("batch", "untouch"), {"flag": flag, "before": finished})
 

@@ -21,6 +21,7 @@ from strangler_proxy.sync.install import install
 from strangler_proxy.sync.link import DataUnavailable, Link, close, connect, first_line, within
 from strangler_proxy.sync.ownership import open_ownership, read_grants
 from strangler_proxy.sync.record import open_records
+from strangler_proxy.sync.verify_operation import verify_now
 
 RENEW_S = 3.0
 FINISH_TRIES_S = 0.5
@@ -113,6 +114,9 @@ class Operations:
                     return await self._start(manifest, urls, steps)
                 case "sync_stop":
                     return await self._stop(manifest, urls)
+                case "sync_verify":
+                    repair = operation.args.get("repair") == "yes"
+                    return await verify_now(manifest, urls, self._board, repair=repair, step=steps)
                 case "cutover":
                     cutover = Cutover(
                         manifest, urls, self._flags, worker=self._worker, deadline_s=self._deadline_s, step=steps

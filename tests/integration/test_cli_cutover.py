@@ -182,6 +182,52 @@ def test_sync_start_follows_the_worker_and_stop_asks_where_copies_are_in_use(rig
     assert rig.run("sync", "stop", "auth", "--confirm", "auth", "--no-wait").code == 0
 
 
+def test_a_verification_and_a_rehearsal_are_followed_and_their_result_is_told(rig: Rig) -> None:
+    with Worker(rig.database_url, "done", "equal: 12 rows of 3 tables", ("compare",)):
+        verified = rig.run("sync", "verify", "auth")
+    assert verified.code == 0, verified.err
+    assert "equal: 12 rows of 3 tables" in verified.out
+    with Worker(rig.database_url, "failed", "3 keys differed", ("differs",)):
+        differs = rig.run("sync", "repair", "auth")
+    assert differs.code == 1
+    assert "3 keys differed" in differs.err
+    with Worker(rig.database_url, "done", "rehearsed held_ms=120: nothing was moved", ("hold", "abort")):
+        rehearsed = rig.run("sync", "rehearse", "auth", "-o", "json")
+    assert rehearsed.code == 0, rehearsed.err
+    assert rehearsed.document["operation"]["args"] == {"to": "extracted", "rehearse": "yes"}
+    assert rig.stage_of("auth") == ("monolith", 0)
+
+
+def test_a_rehearsal_is_refused_with_every_reason(rig: Rig) -> None:
+    async def spoil(store: Store) -> None:
+        await store.sync.publish("auth", live_stream(verified=None, stuck=2))
+
+    rig.with_store(spoil)
+    refused = rig.run("sync", "rehearse", "auth")
+    assert refused.code == 3
+    assert "- 2 stuck keys, needed are 0" in refused.err
+
+
+def test_a_cutover_that_no_worker_takes_is_withdrawn(rig: Rig) -> None:
+    rig.set_stage("auth", Stage.SHADOW)
+    rig.set_stage("auth", Stage.CANARY, 100)
+    asked = rig.run("flip", "auth", "extracted", "--no-wait", "-o", "json").document["operation"]
+    number = str(asked["id"])
+    listed = rig.run("operation", "list", "--flag", "auth", "-o", "json").document["operations"]
+    assert listed[0]["id"] == asked["id"]
+    shown = rig.run("operation", "show", number)
+    assert f"next: strangler operation withdraw {number}" in shown.err
+    assert rig.run("flip", "auth", "shadow").code == 3
+    gone = rig.run("operation", "withdraw", number, "--reason", "too early")
+    assert gone.code == 0, gone.err
+    assert "aborted" in gone.out
+    assert rig.run("flip", "auth", "shadow").code == 0
+    again = rig.run("operation", "withdraw", number)
+    assert again.code == 3
+    assert "it is over (aborted)" in again.err
+    assert rig.run("operation", "withdraw", "999999").code == 2
+
+
 def test_nothing_can_be_flipped_while_a_cutover_holds(rig: Rig) -> None:
     rig.set_stage("auth", Stage.SHADOW)
 

@@ -113,6 +113,28 @@ async def test_operations_are_claimed_once_in_order_and_end_with_their_steps(sto
     assert again.id > second.id
 
 
+async def test_only_an_operation_that_nobody_has_taken_is_withdrawn(store: Store) -> None:
+    await applied(store)
+    asked = await store.switches.request("cutover", "ledger", {"to": "extracted"}, by="ada", reason="")
+    gone = await store.switches.withdraw(asked.id, by="bob", reason="too early")
+    assert (gone.status, gone.detail) == (
+        "aborted",
+        "withdrawn by bob, before a worker had taken it: too early",
+    )
+    assert await store.operations.claim("w1") is None
+    entry = (await store.records.history("ledger", 1))[0]
+    assert (entry.verb, entry.actor, entry.after["operation"]) == ("withdraw", "bob", asked.id)
+    assert (await store.records.verify_audit()).broken_at is None
+    again = await store.switches.request("cutover", "ledger", {"to": "extracted"}, by="ada", reason="")
+    assert await store.operations.claim("w1") is not None
+    with pytest.raises(GateRefused, match="a worker has taken it"):
+        await store.switches.withdraw(again.id, by="bob", reason="")
+    with pytest.raises(GateRefused, match="over"):
+        await store.switches.withdraw(asked.id, by="bob", reason="")
+    with pytest.raises(UnknownName, match="no operation 999"):
+        await store.switches.withdraw(999, by="bob", reason="")
+
+
 async def test_an_operation_whose_worker_is_gone_is_taken_over_with_its_steps(store: Store) -> None:
     await applied(store)
     asked = await store.switches.request("cutover", "ledger", {}, by="a", reason="r")

@@ -24,11 +24,13 @@ def section(command: str) -> str:
     return re.split(r"\n##+ ", rest)[0]
 
 
-def commands(name: str) -> list[tuple[str, Any]]:
-    """A command, or those of a group."""
-    command = load(name)
+def commands(name: str, command: Any = None) -> list[tuple[str, Any]]:
+    """A command, or those of a group and of the groups in it."""
+    command = load(name) if command is None else command
     inner = getattr(command, "commands", None)
-    return [(f"{name} {each}", command.commands[each]) for each in inner] if inner else [(name, command)]
+    if not inner:
+        return [(name, command)]
+    return [found for each, one in inner.items() for found in commands(f"{name} {each}", one)]
 
 
 @pytest.mark.parametrize("top", COMMANDS)

@@ -19,6 +19,17 @@ WHERE id = (
 )
 RETURNING id, kind, flag, args, actor, reason, status, detail, requested_at, finished_at
 
+-- name: one
+-- Of that number.
+SELECT id, kind, flag, args, actor, reason, status, detail, requested_at, finished_at FROM strangler.operation
+WHERE id = %(id)s
+
+-- name: withdraw
+-- Only while nobody has taken it.
+UPDATE strangler.operation SET status = 'aborted', detail = %(detail)s, finished_at = clock_timestamp()
+WHERE id = %(id)s AND status = 'queued'
+RETURNING id, kind, flag, args, actor, reason, status, detail, requested_at, finished_at
+
 -- name: renew
 -- Longer, unless another worker has taken it.
 UPDATE strangler.operation SET lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)

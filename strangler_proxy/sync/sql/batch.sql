@@ -49,7 +49,11 @@ ON CONFLICT (flag) DO UPDATE SET
     verified_at = CASE WHEN a.source = excluded.source THEN coalesce(excluded.verified_at, a.verified_at)
                        ELSE excluded.verified_at END,
     changed_at = clock_timestamp()
-RETURNING verified_at
+RETURNING verified_at, verify_asked_at
+
+-- name: ask_verification
+-- A whole pass from now on; the stream reads it with its next batch. No row: there is no stream into this database.
+UPDATE strangler.applied SET verify_asked_at = clock_timestamp() WHERE flag = %(flag)s RETURNING verify_asked_at
 
 -- name: replicated
 -- The copy is complete up to this time of the source's clock.

@@ -38,6 +38,10 @@ SELECT {key_texts}, md5(ROW({canonical})::text) FROM {table} AS t {range}
 -- Key and hash of each of these rows.
 SELECT {key_texts}, md5(ROW({canonical})::text) FROM {keys} JOIN {table} AS t ON {matches}
 
+-- name: canonicals
+-- Key and canonical texts of these rows.
+SELECT {key_texts}, {canonical} FROM {keys} JOIN {table} AS t ON {matches}
+
 -- name: bound
 -- The key that ends the next range.
 SELECT {key_texts} FROM {table} AS t {after} ORDER BY {order} OFFSET %(rows)s LIMIT 1

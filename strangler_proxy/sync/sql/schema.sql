@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS strangler.applied (
     mismatches  bigint NOT NULL DEFAULT 0,
     changed_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+ALTER TABLE strangler.applied ADD COLUMN IF NOT EXISTS verify_asked_at timestamptz;
 
 CREATE TABLE IF NOT EXISTS strangler.progress (
     flag           text NOT NULL,
