@@ -129,6 +129,26 @@ def rehearse(
     _ask(flag, "rehearse", {"reason": reason}, wait=wait, timeout=timeout)
 
 
+@app.command("promote-copy")
+def promote_copy(
+    flag: FlagArgument,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="What the owner had not handed on may be missing.")
+    ] = False,
+    confirm: Annotated[str, typer.Option("--confirm", help="The flag's key again.")] = "",
+    reason: ReasonOption = "",
+    wait: WaitForWorker = True,
+    timeout: Timeout = 120.0,
+    output: OutputOption = Format.TABLE,
+) -> None:
+    """For the day the owner's database is gone: make the copy the owner, as it is. Refused while the owner answers.
+
+    Example: strangler sync promote-copy CAPABILITY --accept-loss --confirm CAPABILITY
+    """
+    body = {"reason": reason, "accept_loss": accept_loss, "confirm": confirm}
+    _ask(flag, "promote", body, wait=wait, timeout=timeout)
+
+
 def _ask(flag: str, verb: str, body: Json, *, wait: bool, timeout: float) -> None:
     from strangler_proxy.cli.client import Control, named
     from strangler_proxy.cli.follow import follow

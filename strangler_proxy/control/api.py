@@ -55,6 +55,7 @@ ENDPOINTS = (
     Endpoint(method="GET", path="/v1/flags/{key}/sync", verb=verbs.show_sync),
     Endpoint(method="POST", path="/v1/flags/{key}/sync", verb=verbs.switch_sync, writes=True),
     Endpoint(method="POST", path="/v1/flags/{key}/sync/verify", verb=verbs.verify_sync, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/promote", verb=verbs.promote_copy, writes=True),
     Endpoint(method="POST", path="/v1/flags/{key}/sync/rehearse", verb=verbs.rehearse_cutover, writes=True),
     Endpoint(method="GET", path="/v1/routes", verb=verbs.list_routes),
     Endpoint(method="GET", path="/v1/routes/{name}", verb=verbs.show_route),

@@ -55,6 +55,14 @@ class VerifyBody(_Body):
     reason: str = Field("", max_length=500)
 
 
+class PromoteBody(_Body):
+    """`POST /v1/flags/KEY/sync/promote`. Both are needed: what was not handed on is lost."""
+
+    accept_loss: bool = False
+    confirm: str = Field("", max_length=100)
+    reason: str = Field("", max_length=500)
+
+
 class ReasonBody(_Body):
     """A verb that needs nothing but perhaps a reason."""
 

@@ -64,6 +64,27 @@ async def rehearse(store: Store, key: str, *, by: str, reason: str = "") -> Oper
     return await store.switches.request("cutover", key, args, by=by, reason=reason)
 
 
+async def promote_copy(
+    store: Store, key: str, *, accept_loss: bool, confirmed: bool, by: str, reason: str = ""
+) -> Operation:
+    """Ask to open the copy, for the day the owner's database is gone. Raises UnknownName, GateRefused.
+
+    Cutovers that are not over do not keep it out: they may wait for the database that is gone.
+    """
+    flag = _with_data(flag_of(await store.records.table(), key))
+    if flag.stage is Stage.RETIRED:
+        raise GateRefused(f'flag "{key}" is retired: there is no copy', next_command=f"strangler status {key}")
+    if not (accept_loss and confirmed):
+        through = "an unknown time" if flag.replicated_through is None else flag.replicated_through.isoformat()
+        raise GateRefused(
+            f"promoting the copy of {flag.owner.other.value} gives up what {flag.owner.value} has written and not "
+            f"handed on: the copy is complete through {through}",
+            next_command=f"strangler sync promote-copy {key} --accept-loss --confirm {key}",
+        )
+    args = {"copy": flag.owner.other.value}
+    return await store.switches.request("promote_copy", key, args, by=by, reason=reason)
+
+
 async def _running(store: Store, key: str) -> Flag:
     flag = _with_data(flag_of(await store.records.table(), key))
     if key not in await store.sync.wanted():

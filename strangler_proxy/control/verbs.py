@@ -13,7 +13,16 @@ from strangler_proxy.control import answers, sync
 from strangler_proxy.control.acknowledge import acknowledged
 from strangler_proxy.control.answers import Json, answer
 from strangler_proxy.control.apply import apply
-from strangler_proxy.control.bodies import MAX_WAIT_S, ApplyBody, FlipBody, ReasonBody, SyncBody, VerifyBody, WhyBody
+from strangler_proxy.control.bodies import (
+    MAX_WAIT_S,
+    ApplyBody,
+    FlipBody,
+    PromoteBody,
+    ReasonBody,
+    SyncBody,
+    VerifyBody,
+    WhyBody,
+)
 from strangler_proxy.control.flip import flip
 from strangler_proxy.control.known import flag_of, route_of
 from strangler_proxy.control.problems import CallRefused, bad_body
@@ -193,6 +202,16 @@ async def rehearse_cutover(call: Call) -> Json:
     body, key = call.read(ReasonBody), call.path["key"]
     operation = await sync.rehearse(call.store, key, by=call.actor, reason=body.reason)
     _log.info("flag.rehearsal_requested", flag=key, operation=operation.id, by=call.actor)
+    return answer(flag=key, operation=answers.operation_answer(operation))
+
+
+async def promote_copy(call: Call) -> Json:
+    """`POST /v1/flags/KEY/sync/promote`."""
+    body, key = call.read(PromoteBody), call.path["key"]
+    operation = await sync.promote_copy(
+        call.store, key, accept_loss=body.accept_loss, confirmed=body.confirm == key, by=call.actor, reason=body.reason
+    )
+    _log.warning("sync.promotion_requested", flag=key, operation=operation.id, by=call.actor)
     return answer(flag=key, operation=answers.operation_answer(operation))
 
 

@@ -114,6 +114,20 @@ async def read_layout(manifest: Manifest, links: Mapping[Origin, Link]) -> Layou
     return Layout(flag=manifest.flag, tables=tuple(tables))
 
 
+async def read_one_side(manifest: Manifest, link: Link, origin: Origin) -> Layout:
+    """The same where only one side can be read: its tables have no other. Raises DeclarationError."""
+    problems: list[str] = []
+    tables: list[MovedTable] = []
+    for table in manifest.tables:
+        side, wrong = await _read_side(link, manifest, table, origin)
+        problems += wrong
+        if side is not None:
+            tables.append(MovedTable(name=table.monolith, table=table, sides={origin: side}))
+    if problems:
+        raise DeclarationError(problems)
+    return Layout(flag=manifest.flag, tables=tuple(tables))
+
+
 async def _read_side(
     link: Link, manifest: Manifest, table: Table, origin: Origin
 ) -> tuple[TableSide | None, list[str]]:

@@ -21,8 +21,10 @@ from strangler_proxy.sync.ends import Both, both_ends
 from strangler_proxy.sync.link import DataUnavailable, first_line, within
 from strangler_proxy.sync.ownership import open_ownership, read_grants
 from strangler_proxy.sync.record import Record
+from strangler_proxy.sync.returned_owner import close_returned
 
 STEP_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_MS = 500
 _LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -150,6 +152,9 @@ async def recover(both: Both, urls: Mapping[Origin, str], flags: FlagBoard, *, b
     A coordinator that is still alive finishes a committed one within the second that it gets; `at_start` gives none.
     """
     flag = both.manifest.flag
+    grants = await within(STEP_TIMEOUT_S, read_grants(both.links, flag), *both.all)
+    if grants is not None:
+        await within(_CLOSE_TIMEOUT_S, close_returned(both, grants), *both.all)
     for link in both.links.values():
         for known in await within(STEP_TIMEOUT_S, record.open_records(link, flag), link):
             if known.status == "committed" and (known.decided_long_ago or at_start):

@@ -20,6 +20,7 @@ from strangler_proxy.sync.ends import READ_TIMEOUT_S
 from strangler_proxy.sync.install import install
 from strangler_proxy.sync.link import DataUnavailable, Link, close, connect, first_line, within
 from strangler_proxy.sync.ownership import open_ownership, read_grants
+from strangler_proxy.sync.promotion import promote
 from strangler_proxy.sync.record import open_records
 from strangler_proxy.sync.verify_operation import verify_now
 
@@ -117,6 +118,8 @@ class Operations:
                 case "sync_verify":
                     repair = operation.args.get("repair") == "yes"
                     return await verify_now(manifest, urls, self._board, repair=repair, step=steps)
+                case "promote_copy":
+                    return await promote(manifest, urls, self._flags, self._board, operation, step=steps)
                 case "cutover":
                     cutover = Cutover(
                         manifest, urls, self._flags, worker=self._worker, deadline_s=self._deadline_s, step=steps

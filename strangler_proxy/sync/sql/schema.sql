@@ -63,6 +63,16 @@ CREATE TABLE IF NOT EXISTS strangler.touched (
     PRIMARY KEY (flag, tbl, pk)
 );
 
+-- Kept by an owner that was lost and is back: what it had not handed on when its copy was promoted.
+CREATE TABLE IF NOT EXISTS strangler.unreplicated (
+    flag     text NOT NULL,
+    tbl      text NOT NULL,
+    pk       text[] NOT NULL,
+    at       timestamptz NOT NULL,
+    row_here jsonb,
+    kept_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- Kept by the source of a cutover, that is by the owner it begins with.
 CREATE TABLE IF NOT EXISTS strangler.cutover (
     id           text PRIMARY KEY,
