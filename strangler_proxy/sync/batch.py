@@ -2,7 +2,8 @@
 
 1. Target: BEGIN, advisory lock of the flag, ownership `FOR SHARE` (closed, and older than the source's), marker.
 2. Source: BEGIN REPEATABLE READ, take dirty keys.
-3. While the snapshot runs, the next chunk of rows after the cursor.
+3. While the snapshot runs, the next chunk of rows after the cursor (see `chunk`). A dirty key after the cursor waits
+   for its chunk: so the target is empty there, and the chunk can be copied.
 4. Re-read the rows of the keys in that snapshot; absent means deleted.
 5. Write them to the target with cursor and progress. Commit the target, then the source.
 
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import psycopg
 
 from strangler_proxy.core.stage import Origin
+from strangler_proxy.sync.chunk import Range, copied, row_by_row
 from strangler_proxy.sync.layout import Layout, MovedTable
 from strangler_proxy.sync.link import Link
 from strangler_proxy.sync.ownership import Grant
@@ -60,23 +63,31 @@ class Ends:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a batch is to do. `limit` bounds it unless it is live; `look` is the range to verify, None for none."""
+    """What a batch is to do. `limit` bounds its keys unless it is live; `look` is the range to verify, None for none.
+
+    `rows` bounds the chunk of a snapshot (0: `limit` does).
+    """
 
     mode: Mode
     limit: int
     retry_stuck: bool = False
     look: Look | None = None
     verification: Verification | None = None
+    rows: int = 0
 
 
 @dataclass(slots=True)
 class Done:
-    """What a batch did. `through`: source clock from before its snapshot; the copy is complete up to it if live."""
+    """What a batch did. `through`: source clock from before its snapshot; the copy is complete up to it if live.
+
+    `chunk_s`: how much of its time the chunk took.
+    """
 
     through: dt.datetime
     source_epoch: int
     keys: int = 0
     rows: int = 0
+    chunk_s: float = 0.0
     cut_short: bool = False
     failures: list[Failure] = field(default_factory=list)
     stuck: int = 0
@@ -119,11 +130,15 @@ async def _apply(
     for moved in ends.layout.tables:
         if current is not None and _not_started(ends.layout, moved, current):
             continue  # its rows are read later, in a newer snapshot
-        changes += await _reread(ends, moved, keys.get(moved.name, set()))
-    if wanted.mode is Mode.SNAPSHOT and current is not None and not done.cut_short:
-        changes += await _chunk(ends, current, wanted.limit, done, moved_on)
+        some = await _reread(ends, moved, keys.get(moved.name, set()))
+        if current is not None and moved.name == current.table:
+            some = await _up_to_cursor(ends, moved, current.after_key, some)
+        changes += some
     done.keys = sum(len(some) for some in keys.values())
-    done.failures = await write(ends.target, ends.origin.other, ordered(_once(changes), ends.layout.tables))
+    if wanted.mode is Mode.SNAPSHOT and current is not None and not done.cut_short:
+        await _snapshot(ends, current, wanted.rows or wanted.limit, changes, done, moved_on)
+    else:
+        done.failures = await write(ends.target, ends.origin.other, ordered(changes, ends.layout.tables))
     await _keep_stuck(ends, done, stuck, keys)
     if wanted.mode is Mode.LIVE:
         await _touch(ends, keys)
@@ -186,39 +201,57 @@ async def _reread(ends: Ends, moved: MovedTable, keys: set[Key]) -> list[Change]
     return [Change(moved=moved, key=key, row=found.get(key)) for key in sorted(keys)]
 
 
-async def _chunk(
+async def _up_to_cursor(ends: Ends, moved: MovedTable, after: Key | None, changes: list[Change]) -> list[Change]:
+    """Rows after the cursor are left to a chunk, which reads them in this snapshot or a newer one; deletes are not.
+
+    Nor is anything where the target has rows there already: they may hold unique values that others are to have.
+    """
+    there = [change.key for change in changes if change.row is not None]
+    if not there or await rows_of(moved, ends.origin.other).has_after(ends.target, after):
+        return changes
+    past = set(there) if after is None else await rows_of(moved, ends.origin).past(ends.source, there, after)
+    return [change for change in changes if change.row is None or change.key not in past]
+
+
+async def _snapshot(
     ends: Ends,
     current: TableProgress,
-    limit: int,
+    rows: int,
+    changes: list[Change],
     done: Done,
     moved_on: list[tuple[TableProgress, Key | None, bool, int]],
-) -> list[Change]:
-    """The next rows of the table that is being copied; what the target has in that range and the source not goes."""
+) -> None:
+    """Write the changes and the next rows of the table that is being copied; the progress beside them."""
     moved = ends.layout.named(current.table)
     if moved is None:
         raise NotTarget(f"progress names table {current.table!r}, which the manifest does not")
-    rows = await rows_of(moved, ends.origin).chunk(ends.source, current.after_key, limit)
-    finished = len(rows) < limit
-    upto = None if finished else moved.key_of(rows[-1])
-    there = await rows_of(moved, ends.origin.other).keys_between(ends.target, current.after_key, upto)
-    here = {moved.key_of(row): row for row in rows}
-    after = upto if upto is not None else current.after_key
+    wanted = Range(
+        moved=moved,
+        origin=ends.origin,
+        source=ends.source,
+        target=ends.target,
+        after=current.after_key,
+        limit=rows,
+    )
+    began = time.monotonic()
+    chunk = await copied(wanted, ordered(changes, ends.layout.tables))
+    if chunk is None:
+        chunk = await row_by_row(wanted)
+        all_changes = ordered(_once([*changes, *chunk.changes]), ends.layout.tables)
+        done.failures = await write(ends.target, ends.origin.other, all_changes)
     await ends.target.execute(
         statement("batch", "advance"),
         {
             "flag": ends.layout.flag,
             "tbl": moved.name,
-            "after_key": None if after is None else list(after),
-            "done": finished,
-            "rows": len(rows),
+            "after_key": None if chunk.after is None else list(chunk.after),
+            "done": chunk.finished,
+            "rows": chunk.rows,
         },
     )
-    done.rows = len(rows)
-    moved_on.append((current, after, finished, len(rows)))
-    return [
-        *(Change(moved=moved, key=key, row=None) for key in there - set(here)),
-        *(Change(moved=moved, key=key, row=row) for key, row in here.items()),
-    ]
+    done.rows = chunk.rows
+    done.chunk_s = time.monotonic() - began
+    moved_on.append((current, chunk.after, chunk.finished, chunk.rows))
 
 
 def _once(changes: Sequence[Change]) -> list[Change]:

@@ -17,7 +17,7 @@ from strangler_proxy.sync.batch import Busy, Done, Ends, TableProgress, Wanted, 
 from strangler_proxy.sync.layout import Layout
 from strangler_proxy.sync.link import Link, within
 from strangler_proxy.sync.ownership import read_grants, source_of
-from strangler_proxy.sync.pace import Mode, Pace, next_mode
+from strangler_proxy.sync.pace import FIRST_CHUNK, LARGEST_RANGE, Mode, Pace, next_mode
 from strangler_proxy.sync.statements import statement
 from strangler_proxy.sync.status import StreamStatus
 from strangler_proxy.sync.verify import Verification
@@ -52,6 +52,7 @@ class Flow:
         self._source = source
         self._status = status
         self._pace = Pace(target_s=batch_target_s)
+        self._chunks = Pace(target_s=batch_target_s, keys=FIRST_CHUNK, largest=LARGEST_RANGE)
         self._mode = Mode.CATCH_UP
         self._progress: dict[str, TableProgress] = {}
         self._verification = Verification(layout)
@@ -151,6 +152,7 @@ class Flow:
         wanted = Wanted(
             mode=self._mode,
             limit=self._pace.keys,
+            rows=self._chunks.keys,
             retry_stuck=bool(self._status.stuck) and now >= self._retry_at,
             look=look,
             verification=self._verification if now >= self._keep_at else None,
@@ -162,7 +164,7 @@ class Flow:
             self._complete(done.through, now)
         else:
             self._backlog = max(self._backlog - done.keys, 0)
-            self._pace.note(after - now, done.keys + done.rows)
+            self._learn(done, after - now)
             if not done.cut_short and all(table.done for table in self._progress.values()):
                 self._backlog = 0
         if look is not None and done.looked and self._verification.note(look, done.mismatched, after):
@@ -172,6 +174,13 @@ class Flow:
         self._status.mismatches = self._verification.mismatches
         if look is not None:
             self._status.verification = self._verification.to_json()
+
+    def _learn(self, done: Done, seconds: float) -> None:
+        """Keys that came with a chunk are few, and written with it: they teach nothing."""
+        if done.rows:
+            self._chunks.note(done.chunk_s, done.rows)
+        else:
+            self._pace.note(seconds, done.keys)
 
     def _note(self, done: Done, wanted: Wanted, began: float, ended: float) -> None:
         flag = self._layout.flag

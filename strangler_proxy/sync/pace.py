@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 SMALLEST_BATCH = 50
 LARGEST_BATCH = 20_000
+FIRST_CHUNK = 4_000
+LARGEST_RANGE = 100_000
+"""Rows that are copied or compared at once: they go through in blocks, so memory does not bound them."""
+
 LIVE_BACKLOG = 2_000
 CATCH_UP_BACKLOG = 50_000
 
@@ -22,10 +26,11 @@ class Mode(enum.Enum):
 
 @dataclass(slots=True)
 class Pace:
-    """Adapts the number of keys in a catch-up batch so that one takes about `target_s` seconds."""
+    """Adapts the number of keys in a batch, or of rows in a range, so that one takes about `target_s` seconds."""
 
     target_s: float
     keys: int = 500
+    largest: int = LARGEST_BATCH
 
     def note(self, seconds: float, keys: int) -> None:
         """Learn from a batch: at most twice or half as large next time; small batches teach nothing upwards."""
@@ -33,7 +38,7 @@ class Pace:
         if factor > 1 and keys < self.keys // 2:
             return
         wanted = self.keys * min(2.0, max(0.5, factor))
-        self.keys = int(min(LARGEST_BATCH, max(SMALLEST_BATCH, wanted)))
+        self.keys = int(min(self.largest, max(SMALLEST_BATCH, wanted)))
 
 
 def next_mode(mode: Mode, *, snapshot_done: bool, backlog: int) -> Mode:

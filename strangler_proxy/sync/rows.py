@@ -77,6 +77,76 @@ class Rows:
         )
         return set(await (await link.execute(query, _bounds(after, upto))).fetchall())
 
+    def select_chunk(self, after: Key | None, limit: int) -> sql.Composed:
+        """The same as COPY text, without parameters."""
+        return template(
+            "rows",
+            "chunk_values",
+            values=shapes.values(self.moved, self.origin, "t"),
+            table=self.side.identifier,
+            after=self._range(after, None, literal=True),
+            order=shapes.key_columns(self.side, "t"),
+            limit=sql.Literal(limit),
+        )
+
+    def destination(self, *, staged: bool) -> sql.Composed:
+        """Where COPY writes: the table, or the temporary one, with the moved columns."""
+        table = shapes.STAGED if staged else self.side.identifier
+        return sql.SQL("{} ({})").format(table, shapes.names(self.side))
+
+    async def has_after(self, link: Link, after: Key | None) -> bool:
+        """Whether there is a row after a key (None: any)."""
+        query = template(
+            "rows",
+            "has_after",
+            table=self.side.identifier,
+            after=self._range(after, None),
+            order=shapes.key_columns(self.side, "t"),
+        )
+        return await (await link.execute(query, _bounds(after, None))).fetchone() is not None
+
+    async def past(self, link: Link, keys: Sequence[Key], after: Key) -> set[Key]:
+        """Those of these keys that come after one."""
+        query = template(
+            "rows",
+            "past",
+            keys=self._keys,
+            given=shapes.given(len(self.side.key)),
+            typed=shapes.given_keys(self.side),
+            after=shapes.key_values(self.side, "after"),
+        )
+        return set(await (await link.execute(query, {**self._key_values(keys), "after": list(after)})).fetchall())
+
+    async def stage(self, link: Link) -> None:
+        """Make the temporary table that a chunk is copied into; it goes with the transaction."""
+        await link.execute(
+            template("rows", "stage", staged=shapes.STAGED, names=shapes.names(self.side), table=self.side.identifier)
+        )
+
+    async def take_staged(self, link: Link, after: Key | None, upto: Key | None) -> None:
+        """Make a range of the table equal to the temporary one; columns that do not move keep what they have."""
+        parts = {
+            "table": self.side.identifier,
+            "staged": shapes.STAGED,
+            "same_key": shapes.same_key(self.side, "t", "s"),
+        }
+        whole = sql.SQL("WHERE true") if after is None and upto is None else self._range(after, upto)
+        await link.execute(template("rows", "staged_delete", range=whole, **parts), _bounds(after, upto))
+        if len(self.side.key) < self._width:
+            update = template(
+                "rows",
+                "staged_update",
+                assignments=shapes.assignments_from(self.side, "s"),
+                mine=shapes.values_of(self.side, "t"),
+                theirs=shapes.values_of(self.side, "s"),
+                **parts,
+            )
+            await link.execute(update)
+        insert = template(
+            "rows", "staged_insert", names=shapes.names(self.side), theirs=shapes.values_of(self.side, "s"), **parts
+        )
+        await link.execute(insert)
+
     async def delete(self, link: Link, keys: Sequence[Key]) -> None:
         """Delete rows of these keys where they are."""
         query = template("rows", "delete", table=self.side.identifier, keys=self._keys, matches=self._matches)
@@ -228,11 +298,12 @@ class Rows:
     def _key_values(self, keys: Sequence[Key]) -> dict[str, list[str | None]]:
         return shapes.columns_of(keys, len(self.side.key))
 
-    def _range(self, after: Key | None, upto: Key | None) -> sql.Composed:
+    def _range(self, after: Key | None, upto: Key | None, *, literal: bool = False) -> sql.Composed:
         parts: list[sql.Composable] = []
         order = shapes.key_columns(self.side, "t")
         if after is not None:
-            parts.append(sql.SQL("({}) > ({})").format(order, shapes.key_values(self.side, "after")))
+            bound = shapes.key_literals(self.side, after) if literal else shapes.key_values(self.side, "after")
+            parts.append(sql.SQL("({}) > ({})").format(order, bound))
         if upto is not None:
             parts.append(sql.SQL("({}) <= ({})").format(order, shapes.key_values(self.side, "upto")))
         if not parts:

@@ -9,7 +9,16 @@ from psycopg import sql
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.layout import MovedColumn, MovedTable, TableSide
 
+STAGED = sql.Identifier("pg_temp", "strangler_chunk")
+"""The temporary table of a chunk."""
+
 _NUMBERS = frozenset({"smallint", "integer", "bigint", "numeric"})
+_PRINTED_AS_CAST = _NUMBERS | {
+    "text", "character varying", "uuid", "date", "timestamp without time zone", "timestamp with time zone",
+    "json", "jsonb", "bytea", "real", "double precision",
+}  # fmt: skip
+"""Types of which COPY prints what a cast to text gives."""
+
 _COMMA = sql.SQL(", ")
 
 
@@ -32,6 +41,31 @@ def key_values(side: TableSide, parameter: str) -> sql.Composed:
             _cast(side.columns[position]),
         )
         for number, position in enumerate(side.key, 1)
+    )
+
+
+def key_literals(side: TableSide, key: Sequence[str]) -> sql.Composed:
+    """One key as literals, typed as on that side."""
+    return _COMMA.join(
+        sql.SQL("{}{}").format(sql.Literal(value), _cast(side.columns[position]))
+        for position, value in zip(side.key, key, strict=True)
+    )
+
+
+def given(width: int) -> sql.Composed:
+    """`u.c0, u.c1 ...`: texts as they were given."""
+    return _COMMA.join(sql.Identifier("u", f"c{number}") for number in range(width))
+
+
+def given_keys(side: TableSide) -> sql.Composed:
+    """The same for keys, typed as on that side and in the order of `key_columns`."""
+    return _COMMA.join(
+        sql.SQL("{}{}{}").format(
+            sql.Identifier("u", f"c{number}"),
+            _cast(side.columns[position]),
+            sql.SQL(' COLLATE "C"' if side.columns[position].is_text else ""),
+        )
+        for number, position in enumerate(side.key)
     )
 
 
@@ -69,6 +103,23 @@ def texts(side: TableSide, alias: str) -> sql.Composed:
     return _COMMA.join(sql.SQL("{}::text").format(side.column(p, alias)) for p in range(len(side.columns)))
 
 
+def values(moved: MovedTable, origin: Origin, alias: str) -> sql.Composed:
+    """The moved columns as COPY has to print them, so that the other side reads what `texts` would give it."""
+    here, there = moved.sides[origin], moved.sides[origin.other]
+    return _COMMA.join(
+        sql.SQL("{}{}").format(
+            here.column(position, alias),
+            sql.SQL("" if _printed_as_cast(column.type, there.columns[position].type) else "::text"),
+        )
+        for position, column in enumerate(here.columns)
+    )
+
+
+def values_of(side: TableSide, alias: str) -> sql.Composed:
+    """The moved columns of an alias."""
+    return _COMMA.join(side.column(position, alias) for position in range(len(side.columns)))
+
+
 def names(side: TableSide) -> sql.Composed:
     """The moved columns' names."""
     return _COMMA.join(side.column(position) for position in range(len(side.columns)))
@@ -87,6 +138,15 @@ def assignments(side: TableSide) -> sql.Composed:
     return _COMMA.join(
         sql.SQL("{} = {}{}").format(side.column(position), sql.Identifier("u", f"c{position}"), _cast(column))
         for position, column in enumerate(side.columns)
+        if position not in side.key
+    )
+
+
+def assignments_from(side: TableSide, alias: str) -> sql.Composed:
+    """`column = alias.column` for all but the key."""
+    return _COMMA.join(
+        sql.SQL("{} = {}").format(side.column(position), side.column(position, alias))
+        for position in range(len(side.columns))
         if position not in side.key
     )
 
@@ -125,6 +185,11 @@ def _canonical(column: sql.Composable, here: str, there: str) -> sql.Composed:
     if "numeric" in pair and pair <= _NUMBERS:
         return sql.SQL("trim_scale({}::numeric)::text").format(column)
     return sql.SQL("{}::text").format(column)
+
+
+def _printed_as_cast(here: str, there: str) -> bool:
+    # A padded `bpchar` loses its blanks as text, and is padded again where it has to be.
+    return here in _PRINTED_AS_CAST or (here == there and here != "bpchar")
 
 
 def _ordered(side: TableSide, position: int, alias: str | None) -> sql.Composed:

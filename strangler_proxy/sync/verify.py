@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +18,14 @@ from dataclasses import dataclass, field
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.layout import Layout, MovedTable
 from strangler_proxy.sync.link import Link
-from strangler_proxy.sync.pace import Mode
+from strangler_proxy.sync.pace import LARGEST_RANGE, Mode, Pace
 from strangler_proxy.sync.rows import Key, rows_of
 from strangler_proxy.sync.statements import statement
 
 RANGE_ROWS = 5_000
+"""Of the first range; the next ones are as large as one batch can compare in RANGE_S."""
+
+RANGE_S = 0.15
 WHOLE_ROWS = 20_000
 """Tables up to this size are compared whole at a cutover; larger ones by the keys applied since the last pass."""
 
@@ -56,9 +60,11 @@ class Look:
 
     moved: MovedTable
     after: Key | None
+    limit: int = RANGE_ROWS
     upto: Key | None = None
     clock: dt.datetime | None = None
     rows: int = 0
+    seconds: float = 0.0
     wrong: list[Differing] = field(default_factory=list)
 
 
@@ -67,10 +73,13 @@ async def verify_range(layout: Layout, origin: Origin, source: Link, target: Lin
     here, there = rows_of(look.moved, origin), rows_of(look.moved, origin.other)
     row = await (await target.execute(statement("batch", "target_clock"))).fetchone()
     look.clock = None if row is None else row[0]
-    look.upto = await here.bound(source, look.after, RANGE_ROWS)
-    ours = await here.checksum(source, look.after, look.upto)
-    look.rows = ours.rows
-    if ours == await there.checksum(target, look.after, look.upto):
+    began = time.monotonic()
+    look.upto = await here.bound(source, look.after, look.limit)
+    ours, theirs = await asyncio.gather(
+        here.checksum(source, look.after, look.upto), there.checksum(target, look.after, look.upto)
+    )
+    look.rows, look.seconds = ours.rows, time.monotonic() - began
+    if ours == theirs:
         return 0
     wrong = differing(
         await here.hashes(source, look.after, look.upto), await there.hashes(target, look.after, look.upto)
@@ -147,6 +156,7 @@ class Verification:
         self._asked_at: dt.datetime | None = None
         self._answered_at: dt.datetime | None = None
         self._going = Pass()
+        self._size = Pace(target_s=RANGE_S, keys=RANGE_ROWS, largest=LARGEST_RANGE)
         self._ended: deque[Pass] = deque(maxlen=PASSES_TOLD)
 
     def restore(self, verified: bool | None, verified_at: dt.datetime | None, mismatches: int, due_at: float) -> None:
@@ -158,7 +168,7 @@ class Verification:
         self._begin_if_asked()
         if now < self._due_at or not self._layout.tables:
             return None
-        return Look(moved=self._layout.tables[self._position], after=self._after)
+        return Look(moved=self._layout.tables[self._position], after=self._after, limit=self._size.keys)
 
     def _begin_if_asked(self) -> None:
         """Somebody asked for a pass from then on: one that began earlier is begun again."""
@@ -178,6 +188,7 @@ class Verification:
             self._began = look.clock
             self._going = Pass(began_at=look.clock)
         self._going.note(look, mismatched)
+        self._size.note(look.seconds, look.rows)
         self._wrong_in_pass += mismatched
         self.mismatches += mismatched
         if mismatched:

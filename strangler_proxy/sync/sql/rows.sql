@@ -6,6 +6,34 @@ SELECT {texts} FROM {keys} JOIN {table} AS t ON {matches}
 -- The next rows after a key, in an order that is the same on both sides.
 SELECT {texts} FROM {table} AS t {after} ORDER BY {order} LIMIT %(limit)s
 
+-- name: chunk_values
+-- The same for COPY, as the types print themselves.
+SELECT {values} FROM {table} AS t {after} ORDER BY {order} LIMIT {limit}
+
+-- name: has_after
+-- Whether anything comes after a key. Ordered: without statistics a planner would read the whole table.
+SELECT true FROM {table} AS t {after} ORDER BY {order} LIMIT 1
+
+-- name: past
+-- Which of these keys come after one.
+SELECT {given} FROM {keys} WHERE ({typed}) > ({after})
+
+-- name: stage
+-- Where a chunk waits that meets rows in the target.
+CREATE TEMPORARY TABLE {staged} ON COMMIT DROP AS SELECT {names} FROM {table} WITH NO DATA
+
+-- name: staged_delete
+DELETE FROM {table} AS t {range} AND NOT EXISTS (SELECT FROM {staged} AS s WHERE {same_key})
+
+-- name: staged_update
+-- Compared as texts: equal values may be written differently, and every type has a text.
+UPDATE {table} AS t SET {assignments} FROM {staged} AS s
+WHERE {same_key} AND ROW({mine})::text <> ROW({theirs})::text
+
+-- name: staged_insert
+INSERT INTO {table} ({names}) OVERRIDING SYSTEM VALUE
+SELECT {theirs} FROM {staged} AS s WHERE NOT EXISTS (SELECT FROM {table} AS t WHERE {same_key})
+
 -- name: keys_between
 -- Keys after one and up to another.
 SELECT {key_texts} FROM {table} AS t {range}
@@ -26,8 +54,8 @@ UPDATE {table} AS t SET {parked} FROM {keys} WHERE {matches}
 
 -- name: checksums
 -- Count and two 64-bit sums over a range of keys.
-SELECT count(*), coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint::numeric), 0),
-       coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint::numeric), 0)
+SELECT count(*), coalesce(sum(('x' || substr(h, 1, 16))::bit(64)::bigint), 0),
+       coalesce(sum(('x' || substr(h, 17, 16))::bit(64)::bigint), 0)
 FROM (SELECT md5(ROW({canonical})::text) AS h FROM {table} AS t {range}) AS hashed
 
 -- name: hashes
