@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -19,9 +17,10 @@ from extracted.payments.keyring import KeyRing
 from extracted.payments.routes import Parts, api_routes
 from extracted.payments.settings import ChargingSettings, ServeSettings
 from extracted.payments.store import Pool, Store
-from strangler_proxy.contrib.starlette.connection import RecordingAsyncConnection
 from strangler_proxy.contrib.starlette.health import routes as health_routes
 from strangler_proxy.contrib.starlette.middleware import FenceMiddleware, RequestContextMiddleware
+from strangler_proxy.contrib.starlette.pool import CapturingAsyncConnectionPool
+from strangler_proxy.contrib.starlette.shadow import capture_effects
 
 SERVICE = "payments"
 ORIGIN = "extracted"
@@ -67,21 +66,21 @@ def create_app(settings: ServeSettings) -> Starlette:
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
+    capture_effects(app)
     return app
 
 
 def make_pool(settings: ChargingSettings) -> Pool:
     """A pool that is not open yet."""
-    return AsyncConnectionPool[AsyncConnection[Any]](
+    return CapturingAsyncConnectionPool(
         settings.database_url,
-        connection_class=RecordingAsyncConnection,
         kwargs=_CONNECTION,
         min_size=1,
         max_size=settings.database_pool_size,
         timeout=_POOL_WAIT_S,
         max_waiting=_POOL_QUEUE,
         max_lifetime=1800.0,
-        check=AsyncConnectionPool.check_connection,
+        check=CapturingAsyncConnectionPool.check_connection,
         open=False,
         name=SERVICE,
     )

@@ -37,7 +37,7 @@ async def record_charge(books: Books, intent_id: uuid.UUID, outcome: Outcome) ->
             },
         )
     else:
-        await books.record_decline(intent_id, outcome.id)
+        await books.record_decline(intent_id)
     return await books.must_read(intent_id)
 
 

@@ -103,9 +103,9 @@ class Books:
         """`capturing` becomes `captured`."""
         await self._do("record_capture", intent_id=intent_id, charge_id=charge_id)
 
-    async def record_decline(self, intent_id: uuid.UUID, charge_id: str) -> None:
+    async def record_decline(self, intent_id: uuid.UUID) -> None:
         """`capturing` becomes `declined`."""
-        await self._do("record_decline", intent_id=intent_id, charge_id=charge_id)
+        await self._do("record_decline", intent_id=intent_id)
 
     async def insert_refund(self, refund_id: uuid.UUID, intent_id: uuid.UUID, new: NewRefund) -> None:
         """A new refund, `pending`."""

@@ -35,6 +35,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "strangler_proxy.contrib.django.middleware.RequestContextMiddleware",
     "strangler_proxy.contrib.django.middleware.FenceMiddleware",
+    "strangler_proxy.contrib.django.shadow.ShadowMiddleware",
     "monolith.config.middleware.ApiErrorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

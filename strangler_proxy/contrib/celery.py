@@ -1,19 +1,27 @@
-"""Celery: request id and trace context go along with each task, and each run of a task is one log line."""
+"""Celery: request id and trace context go along with each task, and each run of a task is one log line.
+
+A marked request of shadow mode has its sends noted; a mirrored one sends nothing.
+"""
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery, signals, uuid
 
-from strangler_proxy.contrib import observe
+from strangler_proxy.contrib import observe, shadow_kombu
 from strangler_proxy.contrib.context import Tokens, bind_headers, end_request, outbound_headers
+from strangler_proxy.contrib.shadow_capture import current
 
 HEADER = "strangler_context"
 """Header of the task's message that carries them."""
+
+_MARK = "_strangler_captures"
 
 logger = logging.getLogger("strangler.task")
 
@@ -33,12 +41,43 @@ def install(app: Celery) -> None:
 
     Where `observe.configure_logging` was called before, Celery leaves logging alone.
     """
+    capture_sends()
     signals.before_task_publish.connect(_send_context, weak=False, dispatch_uid="strangler_send_context")
     signals.task_prerun.connect(_begin, weak=False, dispatch_uid="strangler_begin")
     signals.task_postrun.connect(_end, weak=False, dispatch_uid="strangler_end")
     if observe.configured():
         app.conf.worker_hijack_root_logger = False
         signals.setup_logging.connect(_leave_logging, weak=False, dispatch_uid="strangler_leave_logging")
+
+
+def capture_sends() -> None:
+    """Wrap `Celery.send_task`, which every way of sending a task comes to, and Kombu below it. Safe to repeat."""
+    shadow_kombu.install()
+    if not getattr(Celery.send_task, _MARK, False):
+        Celery.send_task = _captured(Celery.send_task)
+
+
+def _captured(send_task: Any) -> Any:
+    @functools.wraps(send_task)
+    def captured(self: Any, name: str, args: Any = None, kwargs: Any = None, *rest: Any, **options: Any) -> Any:
+        capture = current.get()
+        if capture is None:
+            return send_task(self, name, args, kwargs, *rest, **options)
+        detail = {"name": name, "args": _json(args or []), "kwargs": _json(kwargs or {})}
+        if capture.mirrors:
+            capture.note("task", detail)
+            return self.AsyncResult(options.get("task_id") or uuid())
+        with capture.outermost("message"):  # the message that carries it is not told a second time
+            sent = send_task(self, name, args, kwargs, *rest, **options)
+        capture.note("task", detail)
+        return sent
+
+    setattr(captured, _MARK, True)
+    return captured
+
+
+def _json(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def _send_context(headers: dict[str, Any] | None = None, **_: Any) -> None:

@@ -54,7 +54,7 @@ class ConnectionRecorder:
     def before(self, query: Any) -> None:
         """A statement is about to be sent; raises WriteRefused for a write once the fence was met."""
         record = current.get()
-        text = _text(query, self._connection)
+        text = text_of(query, self._connection)
         if record is not None and record.refuses_writes and may_write(text):
             raise WriteRefused("this request met the fence and writes no more")
         if counts(text):
@@ -71,7 +71,7 @@ class ConnectionRecorder:
 
     def exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         """psycopg's own transaction control: sees what became of a COMMIT, and refuses one after the fence."""
-        word = _text(command, self._connection).lstrip()[:8].upper()
+        word = text_of(command, self._connection).lstrip()[:8].upper()
         if not word.startswith("COMMIT"):
             result = yield from self._exec_command(command, *args, **kwargs)
             if word == "ROLLBACK" and self._idle():  # idle: the whole of it, not `ROLLBACK TO`
@@ -93,14 +93,24 @@ class ConnectionRecorder:
 
 
 class CursorRecording:
-    """Mixin before a psycopg cursor class: tells the connection's recorder of each statement."""
+    """Mixin before a psycopg cursor class: tells the connection's recorder, and its sandbox, of each statement."""
 
     def _start_query(self, query: Any = None) -> Generator[Any, Any, Any]:
         parent: Any = super()
         recorder = getattr(parent.connection, "strangler_recorder", None)
         if query is not None and recorder is not None:
             recorder.before(query)
+        sandbox = getattr(parent.connection, "strangler_sandbox", None)
+        if sandbox is not None:
+            yield from sandbox.before(query)
         return (yield from parent._start_query(query))
+
+    def _start_copy_gen(self, statement: Any, params: Any = None) -> Generator[Any, Any, Any]:
+        parent: Any = super()
+        sandbox = getattr(parent.connection, "strangler_sandbox", None)
+        if sandbox is not None:
+            sandbox.check(statement)
+        return (yield from parent._start_copy_gen(statement, params))
 
 
 def _note_commit() -> None:
@@ -109,7 +119,8 @@ def _note_commit() -> None:
         record.commit()
 
 
-def _text(query: Any, connection: Any) -> str:
+def text_of(query: Any, connection: Any) -> str:
+    """The text of a query as psycopg takes them: text, bytes, or a composition."""
     if isinstance(query, str):
         return query
     if isinstance(query, (bytes, bytearray)):

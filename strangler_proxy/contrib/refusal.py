@@ -37,7 +37,8 @@ def fenced(record: FenceRecord, ownership: OwnershipRecord | None) -> Refusal:
     if ownership is None:
         return not_now("ownership-unknown", "Who may write here is not known at the moment. Try again.")
     answer = ownership.fence(record.replay())
-    body = _problem(FENCE_STATUS, "fenced", "Fenced", "Another system owns this data now; the proxy sends this there.")
+    detail = "Another system owns this data now; the proxy sends this there."
+    body = problem_body(FENCE_STATUS, "fenced", "Fenced", detail)
     headers = {FENCE_HEADER: answer.encode(), "Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
     return Refusal(status=FENCE_STATUS, body=body, headers=headers, replay=answer.replay.value)
 
@@ -45,9 +46,10 @@ def fenced(record: FenceRecord, ownership: OwnershipRecord | None) -> Refusal:
 def not_now(code: str, detail: str) -> Refusal:
     """503 with Retry-After."""
     headers = {"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store", "Retry-After": str(RETRY_AFTER_S)}
-    return Refusal(status=503, body=_problem(503, code, "Service unavailable", detail), headers=headers)
+    return Refusal(status=503, body=problem_body(503, code, "Service unavailable", detail), headers=headers)
 
 
-def _problem(status: int, code: str, title: str, detail: str) -> bytes:
+def problem_body(status: int, code: str, title: str, detail: str) -> bytes:
+    """A problem of this toolkit (RFC 9457) as JSON."""
     problem = {"type": f"urn:strangler:problem:{code}", "title": title, "status": status, "code": code}
     return json.dumps({**problem, "detail": detail}).encode()

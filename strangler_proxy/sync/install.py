@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import Mapping
+from importlib import resources
 
 import psycopg
 from psycopg import sql
@@ -19,6 +20,7 @@ from strangler_proxy.sync.statements import statement, template
 
 CAPTURE_TRIGGERS = ("strangler_capture_insert", "strangler_capture_update", "strangler_capture_delete")
 ALWAYS_ON = (*CAPTURE_TRIGGERS, "strangler_truncate")
+_INSTALLED = (*ALWAYS_ON, "strangler_report")
 _LOCK_TIMEOUT_MS = 300
 _TRIES = 30
 
@@ -35,6 +37,7 @@ async def install(manifest: Manifest, links: Mapping[Origin, Link]) -> Layout:
         async with link.transaction():
             await link.execute(statement("schema", "lock"))
             await link.execute(statement("schema", "schema"))
+            await link.execute(_shadow_schema())
         async with link.transaction():
             await link.execute(statement("schema", "own"), {"flag": manifest.flag, "origin": origin.value})
         for moved in layout.tables:
@@ -97,7 +100,7 @@ async def _install_table(link: Link, flag: str, moved: MovedTable, origin: Origi
     )
     row = await cursor.fetchone()
     states = await trigger_states(link, moved, origin)
-    expected = {*ALWAYS_ON, *fence_triggers(moved, origin)}
+    expected = {*_INSTALLED, *fence_triggers(moved, origin)}
     if row is not None and row[0] == digest and set(states) == expected and _on(states):
         return
     for trigger in states:
@@ -106,8 +109,9 @@ async def _install_table(link: Link, flag: str, moved: MovedTable, origin: Origi
     for name in ("insert", "update", "delete"):
         await link.execute(template("capture", name, **parts))
     await link.execute(template("capture", "truncate", table=side.identifier))
+    await link.execute(_report(moved, origin))
     await _create_fence(link, flag, moved, origin)
-    for trigger in ALWAYS_ON:
+    for trigger in _INSTALLED:
         await link.execute(template("capture", "always", table=side.identifier, trigger=sql.Identifier(trigger)))
     closed = await (await link.execute(b"SELECT NOT open FROM strangler.ownership WHERE flag = %s", (flag,))).fetchone()
     for trigger in fence_triggers(moved, origin):
@@ -136,6 +140,24 @@ async def _create_fence(link: Link, flag: str, moved: MovedTable, origin: Origin
     )
 
 
+def _shadow_schema() -> bytes:
+    # A text that contrib ships, for systems that have nothing but contrib; no code of it is imported here.
+    return resources.files("strangler_proxy.contrib").joinpath("shadow_schema.sql").read_bytes()
+
+
+def _report(moved: MovedTable, origin: Origin) -> sql.Composed:
+    here, there = moved.sides[origin], moved.sides[Origin.EXTRACTED]
+    return template(
+        "capture",
+        "report",
+        table_name=sql.Literal(here.regclass),
+        logical=sql.Literal(there.name),
+        here=sql.Literal([column.name for column in here.columns]),
+        there=sql.Literal([column.name for column in there.columns]),
+        key=sql.Literal([here.columns[position].name for position in here.key]),
+    )
+
+
 def _capture_function(flag: str, moved: MovedTable, origin: Origin, function: str) -> sql.Composed:
     side = moved.sides[origin]
     return template(
@@ -153,7 +175,7 @@ def _capture_function(flag: str, moved: MovedTable, origin: Origin, function: st
 
 
 def _on(states: Mapping[str, str]) -> bool:
-    return all(states[trigger] == "A" for trigger in ALWAYS_ON)
+    return all(states[trigger] == "A" for trigger in _INSTALLED)
 
 
 def _function_name(flag: str, moved: MovedTable) -> str:

@@ -1,4 +1,4 @@
--- The card was declined. Only once.
+-- The card was declined. Only once. The id of a declined charge is not kept: the monolith keeps none either.
 UPDATE intent
-SET status = 'declined', processor_charge_id = %(charge_id)s, updated_at = now()
+SET status = 'declined', updated_at = now()
 WHERE id = %(intent_id)s AND status = 'capturing'

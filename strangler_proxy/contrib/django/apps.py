@@ -1,4 +1,4 @@
-"""The Django application `strangler_contrib`: puts the recorder on every database connection."""
+"""The Django application `strangler_contrib`: puts fence recorder and sandbox on every database connection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ class StranglerContribConfig(AppConfig):
 
     def ready(self) -> None:
         """Record on connections that exist already, and on each that is made."""
-        from strangler_proxy.contrib.django import recorder
+        from strangler_proxy.contrib.django import recorder, shadow_checks, shadow_install
 
         connection_created.connect(recorder.on_connection_created, dispatch_uid="strangler_recorder")
+        connection_created.connect(shadow_install.on_connection_created, dispatch_uid="strangler_shadow")
         for connection in connections.all(initialized_only=True):
             recorder.install(connection)
+        shadow_install.install()
+        shadow_checks.register()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+
+from strangler_proxy.core.shadow_wire import MIN_SECRET_BYTES
 
 ORIGINS = ("monolith", "extracted")
 
@@ -27,6 +29,10 @@ class Configuration:
     """`UNCOUNTED_TABLES`: writes there do not stand in the way of a replay (sessions, rate limits)."""
     read_timeout_ms: int = 1000
     """`READ_TIMEOUT_MS`: limit of the ownership read after a fence; 503 beyond it."""
+    shadow_secret: str = field(default="", repr=False)
+    """`SHADOW_SECRET`: the proxy's signing secret, for marks of shadow mode; else the environment's."""
+    shadow_cache_effects: bool = False
+    """`SHADOW_CACHE_EFFECTS`: are cache writes told as effects? They are captured in any case."""
 
 
 @lru_cache(maxsize=1)
@@ -38,6 +44,8 @@ def configuration() -> Configuration:
     service = given.pop("SERVICE", origin)
     tables = given.pop("UNCOUNTED_TABLES", ["django_session"])
     timeout = given.pop("READ_TIMEOUT_MS", 1000)
+    secret = given.pop("SHADOW_SECRET", "")
+    cache_effects = given.pop("SHADOW_CACHE_EFFECTS", False)
     wrong = [f"unknown key {key!r}" for key in sorted(given)]
     if origin not in ORIGINS:
         wrong.append(f"ORIGIN {origin!r} is not one of {', '.join(ORIGINS)}")
@@ -45,6 +53,10 @@ def configuration() -> Configuration:
         wrong.append(f"DATABASE {database!r} is not in settings.DATABASES")
     if not isinstance(timeout, int) or not 1 <= timeout <= 60_000:
         wrong.append(f"READ_TIMEOUT_MS {timeout!r} is not an integer from 1 to 60000")
+    if not isinstance(secret, str) or 0 < len(secret.encode()) < MIN_SECRET_BYTES:
+        wrong.append(f"SHADOW_SECRET is not a text of at least {MIN_SECRET_BYTES} bytes")
+    if not isinstance(cache_effects, bool):
+        wrong.append(f"SHADOW_CACHE_EFFECTS {cache_effects!r} is not True or False")
     if wrong:
         raise ImproperlyConfigured("settings.STRANGLER: " + "; ".join(wrong))
     return Configuration(
@@ -53,6 +65,8 @@ def configuration() -> Configuration:
         service=service,
         uncounted_tables=frozenset(tables),
         read_timeout_ms=timeout,
+        shadow_secret=secret,
+        shadow_cache_effects=cache_effects,
     )
 
 

@@ -33,7 +33,9 @@ UNMATCHED = "(unmatched)"
 GetResponse = Callable[[HttpRequest], Any]
 
 
-class _Middleware:
+class Middleware:
+    """What a middleware of both worlds, WSGI and ASGI, begins with."""
+
     sync_capable = True
     async_capable = True
 
@@ -43,7 +45,7 @@ class _Middleware:
             markcoroutinefunction(self)  # type: ignore[type-var]  # it is for instances too
 
 
-class RequestContextMiddleware(_Middleware):
+class RequestContextMiddleware(Middleware):
     """Binds request id and trace, logs one line and counts each request; answers `X-Request-Id`."""
 
     def __call__(self, request: HttpRequest) -> Any:
@@ -60,7 +62,7 @@ class RequestContextMiddleware(_Middleware):
             return _finished(request, await self.get_response(request), started)
 
 
-class FenceMiddleware(_Middleware):
+class FenceMiddleware(Middleware):
     """Answers a request that met the fence, whatever the code made of the error: 409 with `X-Strangler-Fence`.
 
     Who owns the rows now is read on a fresh snapshot; where that cannot be read, 503. A streamed answer to an unsafe
@@ -122,8 +124,16 @@ def _account(request: HttpRequest, status: int, started: float) -> None:
     quiet = match is not None and getattr(match.func, "strangler_quiet", False)
     service, method = configuration().service, request.method or ""
     metrics.count_request(service=service, route=route, method=method, status=status, seconds=seconds)
+    shadow = getattr(request, "strangler_shadow", None)
     access_line(
-        service=service, method=method, path=request.path, route=route, status=status, seconds=seconds, quiet=quiet
+        service=service,
+        method=method,
+        path=request.path,
+        route=route,
+        status=status,
+        seconds=seconds,
+        quiet=quiet,
+        **({} if shadow is None else {"shadow": shadow}),
     )
 
 

@@ -12,6 +12,7 @@ from strangler_proxy.contrib.django.configuration import configuration
 from strangler_proxy.contrib.django.ownership import is_owner
 from strangler_proxy.contrib.django.recorder import FencedTransaction
 from strangler_proxy.contrib.record import FenceRecord, current, effect_happened, recording
+from strangler_proxy.contrib.shadow_capture import current as capture_of
 from strangler_proxy.core.fence import Replay
 
 Api = TypeVar("Api")
@@ -51,14 +52,15 @@ class Seam(Generic[Api]):
         A local call that meets the fence with nothing committed, or within `resumable`, is undone and made remotely;
         use the same idempotency key on both sides. If something was committed, or it ran inside an `atomic` of the
         caller's, the fence stands: the request is answered by `FenceMiddleware`. `effect=False` says that the use only
-        reads, so that a remote one does not stand in the way of a replay.
+        reads, so that a remote one does not stand in the way of a replay. In a mirrored request of this flag it is a
+        local one: this side is asked what it would do as the owner.
 
         Raises RemoteInsideTransaction for a remote call inside `atomic`.
         """
         outer = current.get()
         if outer is not None and outer.refuses_writes:
             raise FencedTransaction(f"{self!r}: this request met the fence and does no more")
-        if not is_owner(self.flag):
+        if not _mirrored(self.flag) and not is_owner(self.flag):
             return self._call_remotely(use, effect, "remote")
         inner = FenceRecord()
         inner.resumable_depth = outer.resumable_depth if outer is not None else 0
@@ -99,6 +101,11 @@ class Seam(Generic[Api]):
             effect_happened()
         metrics.count_seam_call(flag=self.flag, side=side)
         return use(self._remote())
+
+
+def _mirrored(flag: str) -> bool:
+    capture = capture_of.get()
+    return capture is not None and capture.mirrors and capture.request.flag == flag
 
 
 def _attempt(

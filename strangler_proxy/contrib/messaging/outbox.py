@@ -2,6 +2,8 @@
 
 Promise: a message of a committed transaction is published at least once; one of a rolled-back transaction never.
 Order is that of writing, not of committing, and is not kept across failures: consumers must not depend on it.
+In a marked request of shadow mode the message is told as an effect, within the transaction; a mirrored one publishes
+nothing, because its transaction never commits.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from strangler_proxy.contrib.context import outbound_headers
+from strangler_proxy.contrib.shadow_capture import current
+from strangler_proxy.contrib.shadow_rows import NOTE, line_of
 
 _INSERT = (
     "INSERT INTO outbox_message (id, event, data, context) VALUES (%s::uuid, %s, %s::text::jsonb, %s::text::jsonb)"
@@ -42,6 +46,8 @@ def enqueue(cursor: Executes, event: str, data: Mapping[str, Any]) -> UUID:
     """
     message_id, values = _row(event, data)
     cursor.execute(_INSERT, values)
+    if current.get() is not None:
+        cursor.execute(NOTE, [line_of("message", {"event": event, "data": dict(data)})])
     return message_id
 
 
@@ -49,6 +55,8 @@ async def enqueue_async(connection: Any, event: str, data: Mapping[str, Any]) ->
     """The same on psycopg's AsyncConnection or AsyncCursor."""
     message_id, values = _row(event, data)
     await connection.execute(_INSERT, values)
+    if current.get() is not None:
+        await connection.execute(NOTE, [line_of("message", {"event": event, "data": dict(data)})])
     return message_id
 
 

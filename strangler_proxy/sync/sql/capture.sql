@@ -61,6 +61,14 @@ CREATE TRIGGER strangler_fence_columns AFTER UPDATE ON {table}
     FOR EACH ROW WHEN (ROW({old_columns}) IS DISTINCT FROM ROW({new_columns}))
     EXECUTE FUNCTION strangler.fence({flag})
 
+-- name: report
+-- Mirrored and recorded requests tell of the rows that they write (contrib/shadow_schema.sql).
+SELECT strangler.report_rows(
+    {table_name}::regclass,
+    {logical},
+    (SELECT jsonb_object_agg(here, there) FROM unnest({here}::text[], {there}::text[]) AS c (here, there)),
+    {key}::text[])
+
 -- name: always
 ALTER TABLE {table} ENABLE ALWAYS TRIGGER {trigger}
 
