@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test chaos check format lock clean wheel bench bench-gate bench-growth fuzz soak
+.PHONY: help demo test chaos check format lock clean wheel bench bench-gate bench-growth bench-sync fuzz soak corpus-compare prove \
+	prove-directed prove-bugs shadow-proof
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -24,15 +25,30 @@ demo: $(READY) ## both stacks, a live migration of auth and payments (DEMO=once:
 test: $(READY) ## every test tier; what could not run is listed last
 	$(BIN)/pytest -m "not chaos"
 
-chaos: $(READY) ## flips, cutovers, outages and kills under traffic (about 6 minutes)
+chaos: $(READY) ## flips, cutovers, outages and kills under traffic (about 11 minutes)
 	$(BIN)/pytest -m chaos -s tests/acceptance
 
 fuzz: $(READY) ## hostile bytes at the proxy, no two runs alike (SECONDS=60)
 	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py -s
 
-soak: $(READY) ## bodies of 1 GiB and 5,000 bad clients through a proxy, in flat memory
-	STRANGLER_TEST_BULK_BYTES=$$((1 << 30)) STRANGLER_TEST_CROWD=5000 \
-		$(BIN)/pytest tests/integration/test_serve_bulk.py tests/integration/test_serve_crowds.py
+soak: $(READY) ## 10,000 bad clients, 200 slow readers, 1 GiB up and down: memory and a good client's p99 (about 3 minutes)
+	ulimit -n $$(ulimit -H -n) && $(BIN)/pytest tests/soak/soak_clients.py -s
+
+prove: $(READY) ## cutovers under faults, judged by a checker (MINUTES=5, SEED= for the same again)
+	$(BIN)/python -m tests.prove.run
+
+prove-directed: $(READY) ## every step of a cutover, before and after, killed and stopped (about 15 minutes)
+	$(BIN)/python -m tests.prove.run --directed
+
+prove-bugs: $(READY) ## twenty seeded bugs: which of them the proof catches (about 25 minutes)
+	$(BIN)/python -u -m tests.prove.run --bugs
+
+corpus-compare: $(READY) ## the corpus of hostile bytes against NGINX, HAProxy and Envoy too, written into the docs
+	$(BIN)/python -m tests.corpus.compare
+
+shadow-proof: $(READY) ## shadow mode held to its promises, at length (about 40 minutes; REQUESTS=20000 MINUTES=10 PAYMENTS=10000)
+	REQUESTS=$(or $(REQUESTS),20000) MINUTES=$(or $(MINUTES),10) PAYMENTS=$(or $(PAYMENTS),10000) \
+		$(BIN)/pytest -m chaos -s $(wildcard tests/acceptance/test_shadow_*.py)
 
 check: $(READY) ## style, types, architecture contracts
 	$(BIN)/ruff format --check .
@@ -52,6 +68,8 @@ lock: $(READY) ## write the hash-locked requirements files anew
 		--extra examples pyproject.toml -o requirements/examples.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		requirements/bench.in -o requirements/bench.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		requirements/httpbin.in -o requirements/httpbin.txt
 
 bench: $(READY) ## everybody side by side: CPU per request, as a table, JSON and a picture
 	$(BIN)/python -m tests.benchmarks.run --json var/bench/bench.json --picture docs/pictures/bench.svg $(BENCH)
@@ -61,6 +79,9 @@ bench-gate: $(READY) ## fail where a request costs more CPU than with Envoy in t
 
 bench-growth: $(READY) ## how cost grows: routes, idle connections, body size, processes
 	$(BIN)/python -m tests.benchmarks.growth
+
+bench-sync: $(READY) ## keeping rows in step, as ratios: copy, verify, capture, lag, hold (ROWS=1000000, about 4 minutes)
+	$(BIN)/python -m tests.benchmarks.sync_run
 
 wheel: $(READY) ## the toolkit alone, as a wheel in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import quote
 
@@ -16,7 +15,7 @@ from strangler_proxy.core.headers import Fields
 from strangler_proxy.core.signing import Signer
 from strangler_proxy.core.table import RoutingTable
 from strangler_proxy.forward import errors
-from strangler_proxy.forward.asgi_client import AsgiClient, AsgiExchange, AsgiPeer, Ends, Message, Receive
+from strangler_proxy.forward.asgi_client import AsgiClient, AsgiExchange, AsgiPeer, Ends, Message, Receive, Send
 from strangler_proxy.forward.context import Context
 from strangler_proxy.forward.engine import Engine
 from strangler_proxy.forward.errors import Problem
@@ -26,11 +25,16 @@ from strangler_proxy.forward.own_writes import OwnWrites
 from strangler_proxy.forward.routing import SAFE
 from strangler_proxy.forward.state import ProxyState
 
-Send = Callable[[Message], Awaitable[None]]
-
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}\Z")
 _TARGET: Final = re.compile(rb"[!-~\x80-\xff]+\Z")
+_METHODS: Final = {
+    name: (name.encode(), name.encode() in SAFE)
+    for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
+}
+_VERSIONS: Final = frozenset({"1", "1.0", "1.1", "2", "3"})
 _PEERS_KEPT: Final = 4_096
+_TARGETS_KEPT: Final = 4_096
+_LONGEST_KEPT: Final = 256
 _CLOSE_S: Final = 10.0
 
 
@@ -60,19 +64,57 @@ class StranglerProxy:
         self._engine = Engine(self.state, self.options, self.metrics)
         self._context: Context | None = None
         self._peers: dict[tuple[str, object], AsgiPeer] = {}
+        self._targets: set[bytes] = set()
+        """That were looked at and found good."""
 
     def __repr__(self) -> str:
         return f"<StranglerProxy revision={self.state.table.revision}>"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3: `http` and `lifespan`. A WebSocket is refused: the engine's own server tunnels them."""
-        if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1011})
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        context = self._context or self._opened()
+        peer = self._peer(scope)
+        raw: Fields = scope["headers"]
+        if type(raw) is not list:
+            raw = [(name, value) for name, value in raw]
+        target, known = _target(scope), peer.known(raw)
+        method, safe = _METHODS.get(scope["method"]) or (scope["method"].encode("ascii", "replace"), False)
+        problem = None
+        if known is not None and target in self._targets and scope["method"] in _METHODS:
+            raw = known
+        else:
+            problem = self._problem(scope["method"], target, raw)
+        first: Message | None = None
+        version = scope["http_version"]
+        if version != "1.1" and problem is None:
+            problem = _problem_of_version(version, raw)
+        if version[0] != "1" and problem is None:
+            first = await receive()
+            raw = _framed(raw, first)
+        client = AsgiClient(context, peer, receive)
+        exchange = AsgiExchange(context, client, method, target, raw, False, True, safe)  # type: ignore[arg-type]
+        client.exchange = exchange
+        exchange.problem = problem
+        context.connections.add(client)  # type: ignore[arg-type]
+        pump: asyncio.Task[None] | None = None
+        try:
+            exchange.begin()
+            if exchange.has_body:
+                message = first or await client.first_part()
+                if message is None or _fed(exchange, message):
+                    pump = asyncio.ensure_future(_pump(client, exchange))
+            else:
+                exchange.body_complete_read = True
+                exchange.flush()
+            await client.deliver(send)
+        finally:
+            context.connections.discard(client)
+            client.end()
+            if pump is not None:
+                pump.cancel()
 
     async def close(self, seconds: float = _CLOSE_S) -> None:
         """Let requests in flight end, for so long at most; then close the connections to upstreams."""
@@ -101,45 +143,12 @@ class StranglerProxy:
             self._context = self._engine.start()
         return self._context
 
-    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
-        context = self._context or self._opened()
-        peer = self._peer(scope)
-        raw: Fields = scope["headers"] if type(scope["headers"]) is list else [(n, v) for n, v in scope["headers"]]
-        target = _target(scope)
-        problem = None
-        if (
-            not peer.knows(raw)
-            or len(target) > self.options.max_target_bytes
-            or not _METHOD.match(scope["method"])
-            or not _TARGET.match(target)
-        ):
-            problem = self._problem(scope["method"], target, raw)
-        first: Message | None = None
-        if scope["http_version"][0] != "1" and problem is None:
-            first = await receive()
-            raw = _framed(raw, first)
-        client = AsgiClient(context, peer, receive)
-        method = scope["method"].encode()
-        exchange = AsgiExchange(context, client, method, target, raw, False, True, method in SAFE)  # type: ignore[arg-type]
-        client.exchange = exchange
-        exchange.problem = problem
-        context.connections.add(client)  # type: ignore[arg-type]
-        pump: asyncio.Task[None] | None = None
-        try:
-            exchange.begin()
-            if exchange.has_body:
-                message = first or await receive()
-                if _fed(exchange, message):
-                    pump = asyncio.ensure_future(_pump(client, exchange))
-            else:
-                exchange.body_complete_read = True
-                exchange.flush()
-            await _answer(client, send)
-        finally:
-            context.connections.discard(client)
-            client.end()
-            if pump is not None:
-                pump.cancel()
+    async def _other(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1011})
 
     def _peer(self, scope: Message) -> AsgiPeer:
         client = scope.get("client")
@@ -161,7 +170,18 @@ class StranglerProxy:
         size = len(target) + sum(len(name) + len(value) + 4 for name, value in raw)
         if len(raw) > options.max_header_count or size > options.max_header_bytes:
             return errors.HEADERS_TOO_LARGE
+        if len(target) <= _LONGEST_KEPT:
+            if len(self._targets) >= _TARGETS_KEPT:
+                self._targets.clear()
+            self._targets.add(target)
         return None
+
+
+def _problem_of_version(version: str, raw: Fields) -> Problem | None:
+    """HTTP/1.0 knows no chunks; and some servers take any number for HTTP/1.1."""
+    if version not in _VERSIONS or (version in ("1", "1.0") and any(name == b"transfer-encoding" for name, _ in raw)):
+        return errors.MALFORMED
+    return None
 
 
 def _target(scope: Message) -> bytes:
@@ -179,20 +199,22 @@ def _framed(raw: Fields, first: Message) -> Fields:
 
 
 def _fed(exchange: AsgiExchange, message: Message) -> bool:
-    """Take in a part of the body; True where more is to come."""
+    """Take in a part of the body; True where more is to come. A body ends where its length says, said or not."""
     if message["type"] == "http.disconnect":
         exchange.client_left()
         return False
-    body = message.get("body", b"")
-    if body:
-        exchange.feed(body)
-    if message.get("more_body", False):
-        exchange.flush()
-        return True
+    body: bytes = message.get("body", b"")
+    more: bool = message.get("more_body", False)
     length = exchange.fields.content_length
-    if length >= 0 and exchange.body_bytes != length:
+    missing = length - exchange.body_bytes - len(body) if length >= 0 else 0
+    if missing < 0 or (missing and not more):
         exchange.refuse(errors.MALFORMED, detail="The body is not as long as its Content-Length says.")
         return False
+    if body:
+        exchange.feed(body)
+    if more and (missing or length < 0):
+        exchange.flush()
+        return True
     exchange.body_complete_read = True
     exchange.body_done()
     exchange.flush()
@@ -205,25 +227,3 @@ async def _pump(client: AsgiClient, exchange: AsgiExchange) -> None:
         await client.resumed()
         if not _fed(exchange, await client.receive()):
             return
-
-
-async def _answer(client: AsgiClient, send: Send) -> None:
-    """Send what comes. An answer that broke is not ended: the server breaks its connection."""
-    begun = False
-    while True:
-        body, more = await client.next_part()
-        if client.gone or not client.status:
-            return
-        if not begun:
-            begun = True
-            await send({"type": "http.response.start", "status": client.status, "headers": client.headers})
-        if client.broken:
-            raise AnswerBroken("the upstream's answer ended too early")
-        await send({"type": "http.response.body", "body": body, "more_body": more})
-        if not more:
-            return
-        client.taken()
-
-
-class AnswerBroken(ConnectionError):
-    """An answer broke off after its head was sent: raised so that the server closes the client's connection."""

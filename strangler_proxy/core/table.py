@@ -38,13 +38,20 @@ class CompiledRoute:
 
 
 class _Node:
-    __slots__ = ("children", "ends", "param", "tail")
+    """A place in the tree. `only`, once compiled: what is known of the ways on, so that most are taken without asking.
+
+    The children where there is nothing else, the node below where there is but a parameter, the route where there is
+    but a tail that takes everything, and None where there are several ways: then `_descend` tries them in order.
+    """
+
+    __slots__ = ("children", "ends", "only", "param", "tail")
 
     def __init__(self) -> None:
         self.children: dict[str, _Node] = {}
         self.param: _Node | None = None
         self.ends: list[CompiledRoute] = []
         self.tail: list[CompiledRoute] = []
+        self.only: dict[str, _Node] | _Node | CompiledRoute | None = None
 
 
 class RoutingTable:
@@ -96,7 +103,7 @@ class RoutingTable:
             )
             _insert(hosts.setdefault(route.host.lower(), _Node()), compiled)
         for root in hosts.values():
-            _sort(root)
+            _settle(root)
         return cls(
             revision=revision,
             flags=by_flag,
@@ -157,12 +164,25 @@ def _walk(
 ) -> CompiledRoute | None:
     node, parts, at = root, path.split("/"), 1
     size = len(parts)
-    while at < size and node.param is None and not node.tail:
-        child = node.children.get(parts[at])  # the only way on: nothing to come back to
-        if child is None:
-            return None
-        node = child
+    while at < size:
+        only = node.only
+        if type(only) is dict:
+            child = only.get(parts[at])
+            if child is None:
+                return None
+            node = child
+        elif type(only) is _Node:
+            if not parts[at]:
+                return None
+            node = only
+        elif only is not None:
+            return only  # type: ignore[return-value]
+        else:
+            return _descend(node, parts, at, method, headers, query)
         at += 1
+    ends = node.ends
+    if ends and ends[0].is_open:
+        return ends[0]
     return _descend(node, parts, at, method, headers, query)
 
 
@@ -217,13 +237,20 @@ def _insert(root: _Node, compiled: CompiledRoute) -> None:
     (node.tail if tail else node.ends).append(compiled)
 
 
-def _sort(node: _Node) -> None:
+def _settle(node: _Node) -> None:
+    """The tree is complete: sort what ends here, and note where there is one way on."""
     for routes in (node.ends, node.tail):
         routes.sort(key=lambda r: -len(r.route.headers) - len(r.route.query))
     for child in node.children.values():
-        _sort(child)
+        _settle(child)
     if node.param is not None:
-        _sort(node.param)
+        _settle(node.param)
+    if node.param is None and not node.tail:
+        node.only = node.children
+    elif not node.children and not node.tail:
+        node.only = node.param
+    elif not node.children and node.param is None and node.tail[0].is_open:
+        node.only = node.tail[0]
 
 
 def shape(path: str) -> str:

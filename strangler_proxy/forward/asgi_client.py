@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final
 
 from strangler_proxy.core.errors import MalformedFields
 from strangler_proxy.core.headers import AnswerFields, Fields, RequestFields
-from strangler_proxy.forward.answer import status_line
+from strangler_proxy.forward.answer import STATUS_LINES, status_line
 from strangler_proxy.forward.context import Context
 from strangler_proxy.forward.exchange import Exchange
 from strangler_proxy.forward.peer import Peer
@@ -23,11 +23,18 @@ from strangler_proxy.forward.upstream import UpstreamConnection
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 _FULL: Final = 262_144
+_REQUEST_ID_BYTES: Final = len(b"X-Request-Id: \r\n\r\n")
+"""Around a request id, the end of the head included: where our part of a head is longer, there is more in it."""
 _NO_BODY: Final = (204, 304)
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class AnswerBroken(ConnectionError):
+    """An answer broke off after its head was sent: raised so that the server closes the client's connection."""
 
 
 class Ends:
@@ -49,13 +56,13 @@ class AsgiPeer(Peer):
 
     __slots__ = ()
 
-    def knows(self, raw: Fields) -> bool:
-        """Were exactly these fields read last?"""
-        return self._read is not None and raw == self._raw
+    def known(self, raw: Fields) -> Fields | None:
+        """The fields that were read last, where these are the same: `read` has them at once then."""
+        return self._raw if self._read is not None and raw == self._raw else None
 
     def read(self, raw: Fields) -> RequestFields:
         """A request's fields, read. Raises MalformedFields, also for what would split a request."""
-        if self._read is not None and raw == self._raw:
+        if self._read is not None and (raw is self._raw or raw == self._raw):
             return self._read
         for name, value in raw:
             if not _NAME.match(name) or _BAD_VALUE.search(value):
@@ -88,16 +95,22 @@ class AsgiExchange(Exchange):
         pairs = answer.pairs
         if pairs is None:
             pairs = answer.pairs = pairs_of(answer.block)
-        ours = pairs_of(head[len(status_line(status)) + len(answer.block) : -2])
+        begin = len(STATUS_LINES.get(status) or status_line(status)) + len(answer.block)
         client: AsgiClient = self.downstream  # type: ignore[assignment]
+        if len(head) - begin == len(self.context.via_line) + len(self.request_id) + _REQUEST_ID_BYTES:
+            ours = [(b"via", self.context.via_line[5:-2]), (b"x-request-id", self.request_id)]
+        else:
+            ours = pairs_of(head[begin:-2])
         client.begin_answer(status, pairs + ours)
 
 
 class AsgiClient:
-    """One request's client. It takes what a transport takes; `next_part` gives it to the request's coroutine."""
+    """One request's client. It takes what a transport takes; `deliver` gives it to the server."""
 
     __slots__ = (
         "_ended",
+        "_first",
+        "_given_up",
         "_parts",
         "_resumed",
         "_size",
@@ -116,6 +129,8 @@ class AsgiClient:
     )
 
     exchange: AsgiExchange | None
+    last_read: Final = b""
+    """The guard looks for other protocols in it; ASGI servers speak HTTP."""
 
     def __init__(self, context: Context, peer: AsgiPeer, receive: Receive) -> None:
         self.context = context
@@ -123,7 +138,8 @@ class AsgiClient:
         self.receive = receive
         self.status = 0
         self.headers: Fields = []
-        self.broken = self.closing = self.gone = self.body_paused = self._ended = False
+        self.broken = self.closing = self.gone = self.body_paused = self._ended = self._given_up = False
+        self._first: asyncio.Task[object] | None = None
         self._parts: list[bytes] = []
         self._size = 0
         self._wake: asyncio.Future[None] | None = None
@@ -142,33 +158,40 @@ class AsgiClient:
         if status in _NO_BODY:
             headers = [(name, value) for name, value in headers if name != b"content-length"]
         self.status, self.headers = status, headers
-        self._awake()
+        if self._wake is not None:
+            self._awake()
 
     def write(self, data: bytes | memoryview) -> None:
         """A part of the body; before the answer's head, an answer of the proxy's own as HTTP/1.1 bytes."""
-        data = bytes(data)
+        if type(data) is not bytes:
+            data = bytes(data)
         if not self.status:
             if data[:10] == b"HTTP/1.1 1":
                 return
             head, _, data = data.partition(END)
             line, _, block = head.partition(b"\r\n")
             self.status, self.headers = int(line[9:12]), pairs_of(block)
-        self._parts.append(data)
+        if data:
+            self._parts.append(data)
         self._size += len(data)
-        exchange = self.exchange
-        if self._size > _FULL and exchange is not None and exchange.upstream is not None:
-            exchange.upstream.pause()
-        self._awake()
+        if self._size > _FULL and self.exchange is not None and self.exchange.upstream is not None:
+            self.exchange.upstream.pause()
+        if self._wake is not None:
+            self._awake()
+
+    def writelines(self, parts: Iterable[bytes | memoryview]) -> None:
+        """Parts of the body."""
+        for part in parts:
+            self.write(part)
 
     def abort(self) -> None:
         """The answer cannot be ended well."""
-        self.broken = self._ended = self.closing = True
-        self._awake()
+        self.broken = self.closing = True
+        self._end_of_answer()
 
     def exchange_done(self, exchange: Exchange, close: bool) -> None:
         """The answer is complete, or there will be none."""
-        self._ended = True
-        self._awake()
+        self._end_of_answer()
 
     def pause_body(self) -> None:
         """Receive no more of the body for now."""
@@ -180,20 +203,18 @@ class AsgiClient:
         if self._resumed is not None and not self._resumed.done():
             self._resumed.set_result(None)
 
-    def speaks_rtsp(self) -> bool:
-        """ASGI servers speak HTTP."""
-        return False
-
     # What the engine calls.
 
     def check(self, now: float) -> None:
         """Look at the deadlines, and from the first time on whether the client is still there."""
         exchange = self.exchange
-        if exchange is None or exchange.phase is DONE:
-            return
-        if exchange.body_complete_read and self._watching is None:
-            self._watching = asyncio.ensure_future(self._watch())
-        exchange.check(now)
+        if exchange is not None and exchange.phase is not DONE:
+            if exchange.body_complete_read and self._watching is None:
+                self._watching = asyncio.ensure_future(self._watch())
+            exchange.check(now)
+        if self._first is not None and (self.status or self._ended):
+            task, self._first, self._given_up = self._first, None, True
+            task.cancel()
 
     def leave(self, now: float, quiet_s: float) -> bool:
         """Connections are the server's."""
@@ -201,24 +222,51 @@ class AsgiClient:
 
     # What the request's coroutine calls.
 
+    async def first_part(self) -> Message | None:
+        """The first message of the body; None where the answer is there before it, so that it can be delivered."""
+        task = self._first = asyncio.current_task()
+        assert task is not None
+        try:
+            return await self.receive()
+        except asyncio.CancelledError:
+            if not self._given_up or task.uncancel():
+                raise
+            return None
+        finally:
+            self._first = None
+
     async def resumed(self) -> None:
         """Wait until the body may be received on, or the request has ended."""
         while self.body_paused and not self._ended:
             self._resumed = asyncio.get_running_loop().create_future()
             await self._resumed
 
-    async def next_part(self) -> tuple[bytes, bool]:
-        """What has come of the body since the last time, and whether more will; waits for some of it."""
-        while not self._parts and not self._ended:
-            self._wake = asyncio.get_running_loop().create_future()
-            await self._wake
-        parts = self._parts
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
-        parts.clear()
-        return body, not self._ended
+    async def deliver(self, send: Send) -> None:
+        """Send what comes as it comes. An answer that broke is not ended: AnswerBroken has the server break it."""
+        begun = False
+        while True:
+            while not self._parts and not self._ended and (begun or not self.status):
+                self._wake = self.context.loop.create_future()
+                await self._wake
+            if self.gone or not self.status:
+                return
+            if not begun:
+                begun = True
+                await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+            if self.broken:
+                raise AnswerBroken("the upstream's answer ended too early")
+            parts, more = self._parts, not self._ended
+            if more and not parts:
+                continue
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            if not more:
+                return
+            self._taken()
 
-    def taken(self) -> None:
-        """The server took the last part: let the upstream go on."""
+    def _taken(self) -> None:
+        """The server took what came: let the upstream go on."""
         self._size = 0
         exchange = self.exchange
         if exchange is not None:
@@ -235,9 +283,15 @@ class AsgiClient:
             exchange.client_left()
 
     def _awake(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-        if self._ended:
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    def _end_of_answer(self) -> None:
+        self._ended = True
+        if self._wake is not None:
+            self._awake()
+        if self._resumed is not None:
             self.resume_body()
 
     async def _watch(self) -> None:

@@ -33,8 +33,11 @@ def connect_failed(exchange: Exchange, problem: Problem) -> None:
     """No connection: try once more (nothing was sent, so any method may), fall back, or say so."""
     if problem is errors.OVERLOADED:
         exchange.refuse(problem)
-    else:
-        failed(exchange, problem)
+        return
+    if exchange.retried_stale and exchange.reused:  # it did not get as far as being sent anew: that was no attempt
+        exchange.reused = False
+        exchange.attempts -= 1
+    failed(exchange, problem)
 
 
 def upstream_lost(exchange: Exchange, *, heard: bool, malformed: bool) -> None:
@@ -46,7 +49,10 @@ def upstream_lost(exchange: Exchange, *, heard: bool, malformed: bool) -> None:
         exchange.finish(close=True)
     elif exchange.reused and not heard and not exchange.retried_stale and _take(exchange, "stale", stale=True):
         exchange.retried_stale = True
-        exchange.connect()
+        if exchange.lane is not None and exchange.lane.pool is None:
+            _elsewhere(exchange)
+        else:
+            exchange.connect()
     else:
         failed(exchange, errors.MALFORMED_ANSWER if malformed else errors.TERMINATED, answered=heard)
 
@@ -122,6 +128,14 @@ def _again(exchange: Exchange) -> None:
     exchange.phase = CONNECTING
     exchange.deadline = monotonic() + exchange.runtime.timeouts.connect_s + delay_s
     exchange.timer = exchange.context.loop.call_later(delay_s, _send_again, exchange)
+
+
+def _elsewhere(exchange: Exchange) -> None:
+    """Another endpoint at once: one that closed a kept connection may be about to leave. It has not failed by that."""
+    member = exchange.member
+    settle(exchange, Outcome.NEUTRAL)
+    exchange.avoid = member
+    _again(exchange)
 
 
 def _send_again(exchange: Exchange) -> None:

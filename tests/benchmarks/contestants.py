@@ -3,66 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import sysconfig
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from tests.benchmarks.contestant import ALL, Contestant
+from tests.benchmarks.ours import HERE, OURS, UVICORN
 from tests.benchmarks.parts import debian, wheel
-from tests.servers import ROOT
-
-UPSTREAM_PORT = 9400
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
-    """`prepare(folder, port)` writes configuration there and gives the command; `None`: the upstream itself."""
-
-    name: str
-    prepare: Callable[[Path, int], list[str]] | None
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-def upstream(folder: Path) -> list[str]:
-    """The NGINX behind everybody: 1 KB and 64 KB of JSON, and a fixed answer to POST."""
-    www = folder / "www"
-    www.mkdir()
-    item = {"id": 0, "sku": "SKU-00000", "price": "12.50", "quantity": 3}
-    for name, size in (("1k.json", 1024), ("64k.json", 65536)):
-        items = [{**item, "id": n} for n in range(size // len(json.dumps(item)) + 1)]
-        (www / name).write_text(json.dumps(items)[: size - 1] + "]")
-    body = json.dumps([{**item, "id": n} for n in range(14)])
-    fields = "".join(
-        f"add_header {line};"
-        for line in ("X-Frame-Options DENY", "Vary Cookie", 'Set-Cookie "a=1; Path=/"', 'Set-Cookie "b=2; Path=/"')
-    )
-    (folder / "nginx.conf").write_text(
-        _nginx(
-            folder,
-            f"sendfile on; types {{ application/json json; }} open_file_cache max=100 inactive=3600s;"
-            f"server {{ listen 127.0.0.1:{UPSTREAM_PORT} backlog=1024; root {www}; {fields} location / {{ }}"
-            f" location /post {{ default_type application/json; return 200 '{body}'; }} }}",
-        )
-    )
-    return [debian("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")]
-
-
-def _nginx(folder: Path, http: str) -> str:
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    return (
-        f"worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;"
-        "events { worker_connections 8192; } http { access_log off; keepalive_requests 1000000000;"
-        f"keepalive_timeout 3600s; tcp_nodelay on; {temporary} {http} }}"
-    )
+from tests.benchmarks.upstream import UPSTREAM_PORT, nginx
 
 
 def _nginx_proxy(folder: Path, port: int) -> list[str]:
     (folder / "nginx.conf").write_text(
-        _nginx(
+        nginx(
             folder,
             f"upstream up {{ server 127.0.0.1:{UPSTREAM_PORT}; keepalive 64; keepalive_requests 1000000000; }}"
             f"server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ proxy_pass http://up;"
@@ -142,55 +95,28 @@ def _caddy(folder: Path, port: int) -> list[str]:
     return [wheel("caddy"), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
 
 
-def _ours(mode: str) -> Callable[[Path, int], list[str]]:
-    def prepare(folder: Path, port: int) -> list[str]:
-        return [sys.executable, "-m", "tests.benchmarks.engine", mode, str(port), str(UPSTREAM_PORT)]
-
-    return prepare
-
-
-_UVICORN = ("--http", "httptools", "--loop", "uvloop", "--no-access-log", "--log-level", "warning", "--backlog", "1024",
-            "--no-proxy-headers", "--no-server-header", "--no-date-header")  # fmt: skip
-_APP = "tests.benchmarks.asgi_app:app"
-
-
-def _ours_uvicorn(folder: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "uvicorn", _APP, "--host", "127.0.0.1", "--port", str(port), *_UVICORN]
-
-
-def _ours_granian(folder: Path, port: int) -> list[str]:
-    return [wheel("granian"), "--interface", "asgi", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-            "--runtime-threads", "1", "--loop", "uvloop", "--no-ws", "--http", "1", "--log-level", "warning",
-            "--backlog", "1024", _APP]  # fmt: skip
-
-
 def _uvicorn(factory: str) -> Callable[[Path, int], list[str]]:
     def prepare(folder: Path, port: int) -> list[str]:
         return [wheel("uvicorn"), f"tests.benchmarks.others:{factory}", "--factory", "--host", "127.0.0.1",
-                "--port", str(port), *_UVICORN]  # fmt: skip
+                "--port", str(port), *UVICORN]  # fmt: skip
 
     return prepare
 
 
-_ONE_CORE = {"GOMAXPROCS": "1"}
-_HERE = {"PYTHONPATH": str(ROOT), "BENCH_UPSTREAM_PORT": str(UPSTREAM_PORT)}
-_WITH_OURS = {**_HERE, "PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_paths()["purelib"]))}
+_ONE_CORE: Final = {"GOMAXPROCS": "1"}
 
-CONTESTANTS: Mapping[str, Contestant] = {
+CONTESTANTS: Final[Mapping[str, Contestant]] = {
     c.name: c
     for c in (
-        Contestant(name="direct", prepare=None),
-        Contestant(name="nginx", prepare=_nginx_proxy),
+        Contestant(name="direct", prepare=None, cases=ALL),
+        Contestant(name="nginx", prepare=_nginx_proxy, cases=ALL),
         Contestant(name="haproxy", prepare=_haproxy),
-        Contestant(name="envoy", prepare=_envoy),
+        Contestant(name="envoy", prepare=_envoy, cases=ALL),
         Contestant(name="traefik", prepare=_traefik, environment=_ONE_CORE),
         Contestant(name="caddy", prepare=_caddy, environment=_ONE_CORE),
-        Contestant(name="strangler-plain", prepare=_ours("plain"), environment=_HERE),
-        Contestant(name="strangler", prepare=_ours("full"), environment=_HERE),
-        Contestant(name="strangler-asgi", prepare=_ours_uvicorn, environment=_HERE),
-        Contestant(name="strangler-asgi-granian", prepare=_ours_granian, environment=_WITH_OURS),
-        Contestant(name="asgiproxy", prepare=_uvicorn("asgiproxy"), environment=_HERE),
-        Contestant(name="starlette-httpx", prepare=_uvicorn("starlette_httpx"), environment=_HERE),
-        Contestant(name="fastapi-proxy-lib", prepare=_uvicorn("fastapi_proxy_lib"), environment=_HERE),
+        *OURS,
+        Contestant(name="asgiproxy", prepare=_uvicorn("asgiproxy"), environment=HERE),
+        Contestant(name="starlette-httpx", prepare=_uvicorn("starlette_httpx"), environment=HERE),
+        Contestant(name="fastapi-proxy-lib", prepare=_uvicorn("fastapi_proxy_lib"), environment=HERE),
     )
 }

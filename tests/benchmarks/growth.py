@@ -1,4 +1,4 @@
-"""How cost grows: routes, idle connections, body size, processes, and clients that never repeat themselves.
+"""How cost grows: routes, flags, processes, idle connections, body size, and clients that never repeat themselves.
 
 python -m tests.benchmarks.growth
 """
@@ -12,29 +12,36 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.contestants import UPSTREAM_PORT, Contestant, upstream
+from tests.benchmarks.contestant import Case, Contestant
 from tests.benchmarks.engine import SERVED, table
-from tests.benchmarks.measure import Case, Figures, measure, memory_mb, running, spawned, wait_for
-from tests.benchmarks.parts import folder, install
-from tests.servers import ROOT, free_port
+from tests.benchmarks.measure import Figures, measure, memory_mb, running, upstream_running
+from tests.benchmarks.ours import HERE, engine
+from tests.benchmarks.parts import install
+from tests.benchmarks.targets import Verdict
+from tests.benchmarks.upstream import UPSTREAM_PORT
+from tests.servers import free_port
 
-SMALL = Case(name="1 KB", mode="get", path="/1k.json", connections=32, seconds=2)
-ROUTES = (1, 100, 1_000, 10_000)
-IDLE = (0, 1_000, 5_000)
-SIZES = (("1 KB", "/1k.json"), ("16 KB", "/16k.json"), ("64 KB", "/64k.json"), ("1 MB", "/1m.json"))
+SMALL: Final = Case(name="1 KB", mode="get", path="/1k.json", connections=32, seconds=2)
+ROUTES: Final = (len(SERVED), 100, 1_000, 10_000)
+FLAGS: Final = (1, 20, 200)
+PROCESSES: Final = (1, 2)
+IDLE: Final = (0, 1_000, 5_000)
+SIZES: Final = (("1 KB", "/1k.json"), ("16 KB", "/16k.json"), ("64 KB", "/64k.json"), ("1 MB", "/1m.json"))
+FILES: Final = {"16k.json": 1 << 14, "1m.json": 1 << 20}
+DECIDE_US: Final = 2.0
+IDLE_BYTES: Final = 6 * 1024
+IDLE_COSTS: Final = 1.1
+"""5,000 idle connections cost no more than what two runs differ by anyway."""
 
 
-def engine(*extra: str) -> Contestant:
-    """Ours with all features on, and more arguments."""
-
-    def prepare(_: object, port: int) -> list[str]:
-        return [sys.executable, "-m", "tests.benchmarks.engine", "full", str(port), str(UPSTREAM_PORT), *extra]
-
-    return Contestant(name="growth", prepare=prepare, environment={"PYTHONPATH": str(ROOT)})
+def ours(*extra: str) -> Contestant:
+    """The engine with all features on, and more arguments."""
+    return Contestant(name="growth", prepare=engine("full", *extra), environment=HERE)
 
 
 def decide_us(routes: int, rounds: int = 20_000) -> float:
@@ -74,6 +81,43 @@ def served(contestant: Contestant, cases: Sequence[Case]) -> list[Figures]:
         return [measure("growth", pid, port, case, turn=0) for case in cases]
 
 
+def with_idle(number: int) -> tuple[Figures, float]:
+    """What it costs with idle connections beside, and the bytes of each of them."""
+    port = free_port()
+    with running(ours(), port) as pid:
+        measure("warm", pid, port, SMALL, turn=-1)
+        before = memory_mb(pid)
+        with idle(port, number):
+            each = (memory_mb(pid) - before) * 1_048_576 / number if number else 0.0
+            return measure("growth", pid, port, SMALL, turn=0), each
+
+
+def judged() -> list[Verdict]:
+    """The targets that are no ratio to others."""
+    decided = decide_us(ROUTES[-1])
+    with upstream_running():
+        alone, _ = with_idle(0)
+        beside, each = with_idle(IDLE[-1])
+    costs = beside.cpu_us / alone.cpu_us
+    return [
+        Verdict(
+            target=f"a route among {ROUTES[-1]:,}: less than {DECIDE_US:g} us",
+            found=f"{decided:.2f} us",
+            met=decided < DECIDE_US,
+        ),
+        Verdict(
+            target=f"an idle connection: less than {IDLE_BYTES:,} bytes",
+            found=f"{each:,.0f} bytes",
+            met=each < IDLE_BYTES,
+        ),
+        Verdict(
+            target=f"{IDLE[-1]:,} idle connections: at most {IDLE_COSTS:g} x the CPU per request",
+            found=f"{costs:.2f}",
+            met=costs <= IDLE_COSTS,
+        ),
+    ]
+
+
 def show(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """One small table."""
     shown = Table(title=title, title_justify="left")
@@ -84,47 +128,39 @@ def show(console: Console, title: str, columns: Sequence[str], rows: Sequence[Se
     console.print(shown)
 
 
-def by_connections() -> list[list[str]]:
-    """CPU and memory with idle connections; bytes per idle connection."""
-    rows = []
-    for number in IDLE:
-        port = free_port()
-        with running(engine(), port) as pid:
-            measure("warm", pid, port, SMALL, turn=-1)
-            before = memory_mb(pid)
-            with idle(port, number):
-                each = (memory_mb(pid) - before) * 1_048_576 / number if number else 0.0
-                found = measure("growth", pid, port, SMALL, turn=0)
-        rows.append([f"{number:,}", f"{found.cpu_us:.1f}", f"{found.per_second:,.0f}", f"{each:,.0f}"])
-    return rows
+def _by(option: str, numbers: Sequence[int]) -> list[list[str]]:
+    found = [(number, served(ours(option, str(number)), [SMALL])[0]) for number in numbers]
+    return [[f"{number:,}", f"{f.cpu_us:.1f}", f"{f.per_second:,.0f}", f"{f.memory_mb:.0f}"] for number, f in found]
+
+
+def show_all(console: Console) -> None:
+    """Measure and print one table after the other."""
+    usual = ("CPU us/request", "requests/s", "MB")
+    decided = [f"{decide_us(number):.2f}" for number in ROUTES]
+    rows = [[row[0], us, *row[1:]] for row, us in zip(_by("--routes", ROUTES), decided, strict=True)]
+    show(console, "Routes", ("routes", "find a route, us", *usual), rows)
+    show(console, "Flags", ("flags", *usual), _by("--flags", FLAGS))
+    show(console, "Processes, on one core", ("processes", *usual), _by("--processes", PROCESSES))
+    found = [(number, *with_idle(number)) for number in IDLE]
+    rows = [[f"{n:,}", f"{f.cpu_us:.1f}", f"{f.per_second:,.0f}", f"{each:,.0f}"] for n, f, each in found]
+    show(console, "Idle connections", ("idle connections", "CPU us/request", "requests/s", "bytes each"), rows)
+    sizes = [Case(name=name, mode="get", path=path, connections=32, seconds=2) for name, path in SIZES]
+    rows = [[f.case, f"{f.cpu_us:.1f}"] for f in served(ours(), sizes)]
+    show(console, "Size of the answer", ("answer", "CPU us/request"), rows)
+    fresh = [
+        Case(name=name, mode=mode, path="/1k.json", connections=32, seconds=2)
+        for name, mode in (("the same each time", "get"), ("other fields each time", "vary"))
+    ]
+    rows = [[f.case, f"{f.cpu_us:.1f}"] for f in served(ours(), fresh)]
+    show(console, "Fields of the requests", ("fields", "CPU us/request"), rows)
 
 
 def main() -> int:
     """Print all tables."""
     console = Console(width=100, highlight=False)
     install()
-    where = folder("upstream")
-    command = upstream(where)
-    for name, size in (("16k.json", 1 << 14), ("1m.json", 1 << 20)):
-        (where / "www" / name).write_text("x" * size)
-    with spawned(command, where / "output.log", {}, core=1):
-        wait_for(UPSTREAM_PORT)
-        rows = []
-        for routes in ROUTES:
-            found = served(engine("--routes", str(max(routes, len(SERVED)))), [SMALL])[0]
-            rows.append([f"{routes:,}", f"{decide_us(max(routes, 4)):.2f}", f"{found.cpu_us:.1f}"])
-        show(console, "Routes", ("routes", "find a route, us", "CPU us/request"), rows)
-        columns = ("idle connections", "CPU us/request", "requests/s", "bytes each")
-        show(console, "Idle connections", columns, by_connections())
-        sizes = [Case(name=name, mode="get", path=path, connections=32, seconds=2) for name, path in SIZES]
-        sized = [[f.case, f"{f.cpu_us:.1f}"] for f in served(engine(), sizes)]
-        show(console, "Size of the answer", ("answer", "CPU us/request"), sized)
-        fresh = [
-            Case(name=name, mode=mode, path="/1k.json", connections=32, seconds=2)
-            for name, mode in (("the same each time", "get"), ("other fields each time", "vary"))
-        ]
-        varied = [[f.case, f"{f.cpu_us:.1f}"] for f in served(engine(), fresh)]
-        show(console, "Fields of the requests", ("fields", "CPU us/request"), varied)
+    with upstream_running(FILES):
+        show_all(console)
     return 0
 
 

@@ -11,8 +11,11 @@ WIDTH, LABEL, BAR, GAP = 720, 150, 11, 10
 
 
 def draw(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> str:
-    """Horizontal bars, a group a row; values in microseconds. What would dwarf all others is cut at the edge."""
-    all_values = [value for values in rows.values() for value in values]
+    """Horizontal bars, a group a row; values in microseconds, NaN where there is none.
+
+    What would dwarf all others is cut at the edge.
+    """
+    all_values = [value for values in rows.values() for value in values if value == value]
     top = max(value for value in all_values if value <= CLIPPED * min(all_values))
     scale = (WIDTH - LABEL - 70) / top
     height = 50 + len(rows) * (BAR * len(series) + GAP)
@@ -31,6 +34,8 @@ def draw(rows: Mapping[str, Sequence[float]], series: Sequence[str]) -> str:
         weight = ' font-weight="bold"' if name.startswith("strangler") else ""
         parts.append(f'<text x="8" y="{y + BAR * len(series) / 2 + 4}"{weight}>{escape(name)}</text>')
         for at, value in enumerate(values):
+            if value != value:
+                continue
             length = min(value, top) * scale
             parts.append(f'<rect x="{LABEL}" y="{y}" width="{length:.1f}" height="{BAR - 1}" fill="{COLOURS[at]}"/>')
             parts.append(f'<text x="{LABEL + length + 4:.1f}" y="{y + BAR - 2}">{value:.1f}</text>')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -15,7 +16,10 @@ ECHO = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Recorder:
-    """Every whole request gets `parts`, then `then`; `requests` are the whole ones, `arrived` all bytes there were."""
+    """Every whole request gets `parts`, then `then`; `requests` are the whole ones, `arrived` all bytes there were.
+
+    `unreadable` says why a connection was given up: what came can be read in more than one way.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,6 +34,7 @@ class Recorder:
         with self._lock:
             self.arrived = bytearray()
             self.requests: list[bytes] = []
+            self.unreadable: list[str] = []
             self.parts, self.then = parts, then
 
     def close(self) -> None:
@@ -57,7 +62,7 @@ class Recorder:
                 buffer += data
                 with self._lock:
                     self.arrived += data
-                while (end := end_of_request(buffer)) > 0:
+                while (end := self._end_of_request(buffer)) > 0:
                     with self._lock:
                         self.requests.append(buffer[:end])
                         parts, then = self.parts, self.then
@@ -65,7 +70,17 @@ class Recorder:
                     if not self._answer(connection, parts, then):
                         self._open.discard(connection)
                         return
+                if end < 0:
+                    break
         self._open.discard(connection)
+
+    def _end_of_request(self, buffer: bytes) -> int:
+        try:
+            return end_of_request(buffer)
+        except ValueError as error:
+            with self._lock:
+                self.unreadable.append(str(error))
+            return -1
 
     def _answer(self, connection: socket.socket, parts: Sequence[bytes | float], then: Then) -> bool:
         for part in parts:
@@ -91,6 +106,10 @@ def end_of_request(buffer: bytes) -> int:
     codings = [value.strip() for name, _, value in fields if name.lower() == b"transfer-encoding"]
     if len(lengths) + len(codings) > 1:
         raise ValueError("two framings")
+    if any(coding.lower() != b"chunked" for coding in codings):
+        raise ValueError("another coding than chunked")
+    if not all(length.isdigit() for length in lengths):
+        raise ValueError("a length that is no number")
     if codings:
         return _end_of_chunks(buffer, head_end + 4)
     end = head_end + 4 + (int(lengths[0]) if lengths else 0)
@@ -99,7 +118,10 @@ def end_of_request(buffer: bytes) -> int:
 
 def _end_of_chunks(buffer: bytes, at: int) -> int:
     while (line_end := buffer.find(b"\r\n", at)) >= 0:
-        size = int(buffer[at:line_end].partition(b";")[0], 16)
+        digits = buffer[at:line_end].partition(b";")[0]
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,16}", digits):
+            raise ValueError("a chunk size that is none")
+        size = int(digits, 16)
         at = line_end + 2
         if size == 0:
             while (line_end := buffer.find(b"\r\n", at)) > at:

@@ -139,6 +139,7 @@ def read(raw: bytes) -> tuple[bytes, bytes, bytes]:
 def check(data: bytes, statuses: list[int], recorder: Recorder) -> None:
     """Is what the upstream saw what was sent, each request once, in order, and nothing else?"""
     wait_until(lambda: len(recorder.requests) >= statuses.count(200), 0.5)
+    assert recorder.unreadable == [], "what arrives can be read in one way"
     forwarded, seen = statuses.count(200), list(recorder.requests)
     assert forwarded <= len(seen) <= forwarded + 1, "one may be on its way when the connection ends"
     sent = iter(split(data))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from strangler_proxy.asgi import StranglerProxy
+from strangler_proxy.core.route import Cluster, Endpoint
+from strangler_proxy.core.table import RoutingTable
 from tests.integration.engine_rig import Answer, Client, Upstream, fenced, ok, request, wait_until
 from tests.servers import ROOT, free_port
 
@@ -141,6 +146,31 @@ class TestForwarding:
         )
         assert served.get("/f/chunks").body == b"hello"
 
+    def test_a_head_goes_on_before_its_body_has_come(self, served: Site) -> None:
+        """A stream of events says nothing for a while; its client has to know that it is there."""
+        go_on = threading.Event()
+
+        def begin(_: object, connection: socket.socket) -> None:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            go_on.wait(5)
+            connection.sendall(b"2\r\nok\r\n0\r\n\r\n")
+
+        if served.server == "granian":
+            pytest.skip("granian waits for a body before it sends a head")
+        served.monolith.scripts[b"/f/begun"] = begin
+        with served.client() as client:
+            client.send(request("/f/begun"))
+            first = client.socket.recv(1 << 16, socket.MSG_PEEK)
+            go_on.set()
+            assert first.startswith(b"HTTP/1.1 200")
+            assert client.answer().body == b"ok"
+
+    def test_a_body_ends_where_its_length_says_and_the_upstream_is_kept(self, served: Site) -> None:
+        """granian tells of the end in a message of its own, that may come after the answer."""
+        for _ in range(20):
+            assert served.get("/f/kept", method="POST", body=b"x" * 4096).status == 200
+        assert len({seen.connection for seen in served.monolith.seen if seen.target == b"/f/kept"}) <= 2
+
     def test_a_truncated_answer_never_ends_as_if_it_were_whole(self, served: Site) -> None:
         def cut(_: object, connection: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
@@ -227,3 +257,32 @@ class TestMounted:
         with site("uvicorn-httptools", "mounted") as beside:
             assert beside.get("/own").body == b"own page"
             assert beside.get("/f/x?y=1").body == b"monolith|/f/x?y=1|"
+
+
+@pytest.mark.parametrize("more", [True, False])
+async def test_more_of_a_body_than_its_length_says_never_reaches_an_upstream(more: bool) -> None:
+    """What an upstream would take for the next request; servers look at it, but no server has to be trusted with it."""
+    upstream, sent = Upstream("monolith"), []
+    endpoint = Endpoint(host="127.0.0.1", port=upstream.port)
+    proxy = StranglerProxy(RoutingTable.empty(Cluster(name="monolith", endpoints=(endpoint,))))
+    scope = {
+        "type": "http", "http_version": "2", "method": "POST", "scheme": "http", "path": "/x", "raw_path": b"/x",
+        "query_string": b"", "headers": [(b"host", b"a"), (b"content-length", b"5")],
+        "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+
+    messages = [{"type": "http.request", "body": b"0123456789", "more_body": more}]
+
+    async def receive() -> dict[str, object]:
+        if not messages:
+            await asyncio.sleep(3_600)
+        return messages.pop()
+
+    async def send(message: MutableMapping[str, object]) -> None:
+        sent.append(message)
+
+    await proxy(scope, receive, send)
+    await proxy.close()
+    upstream.stop()
+    assert sent[0]["status"] == 400
+    assert not upstream.seen
