@@ -32,6 +32,7 @@ from strangler_proxy.health import HealthListener
 from strangler_proxy.serve_listeners import inherited
 from strangler_proxy.serve_plan import ServePlan
 from strangler_proxy.serve_processes import ProcessGroup
+from strangler_proxy.serve_shadow import Shadow
 from strangler_proxy.serve_tls import watching
 from strangler_proxy.settings import ServeSettings, load
 from strangler_proxy.store import Store, open_store
@@ -115,14 +116,21 @@ class ProxyProcess:
             table = await self._first_table(store, table_file)
             if table is None:
                 return
-            state = self._state = ProxyState(table, options=plan.options, signer=plan.signer, own_writes=own_writes)
-            engine = self._engine = Engine(state, plan.options, self._metrics)
+            state = self._state = ProxyState(
+                table,
+                options=plan.options,
+                signer=plan.signer,
+                own_writes=own_writes,
+                mirrors_unmatched=plan.has_candidate,
+            )
+            shadow = None if plan.mirror is None else Shadow(state, plan.mirror, settings.evidence_url)
+            engine = self._engine = Engine(state, plan.options, self._metrics, shadow.mirror if shadow else None)
             if store is not None:
                 self._follower = self._make_follower(store, state, table_file)
                 self._follower.look_for_kills()
-            await self._listen(engine)
-            log.info("proxy.started", address=plan.address, revision=table.revision, number=self._number)
-            async with _following(self._follower), watching(plan.certificate):
+            async with _comparing(shadow), _following(self._follower), watching(plan.certificate):
+                await self._listen(engine)
+                log.info("proxy.started", address=plan.address, revision=table.revision, number=self._number)
                 self._not_ready = ""
                 self._tell()
                 await self._stop.wait()
@@ -311,6 +319,18 @@ async def _following(follower: Follower | None) -> AsyncIterator[None]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+@contextlib.asynccontextmanager
+async def _comparing(shadow: Shadow | None) -> AsyncIterator[None]:
+    if shadow is None:
+        yield
+        return
+    await shadow.start()
+    try:
+        yield
+    finally:
+        await shadow.close()
 
 
 def main(arguments: list[str] | None = None) -> int:

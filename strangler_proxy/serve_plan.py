@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from strangler_proxy.core.bucketing import parse_weight
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.route import Cluster, Endpoint, Timeouts
-from strangler_proxy.core.signing import Signer
+from strangler_proxy.core.signing import MIN_SECRET_BYTES, Signer
+from strangler_proxy.forward.mirror_options import MirrorOptions
 from strangler_proxy.forward.options import Options, parse_networks
 from strangler_proxy.forward.tls import Certificate
 from strangler_proxy.settings import ServeSettings
@@ -19,13 +23,15 @@ Address = tuple[str, int]
 
 DEFAULT_CLUSTER = "default"
 """Name of the cluster that `--upstream` makes."""
+CANDIDATE_CLUSTER = "candidate"
+"""Name of the cluster that `--candidate` makes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServePlan:
     """What a proxy process is started with. `admin` None: no health listener; `upstream` None: none is configured.
 
-    `certificate` None: clients speak plain HTTP.
+    `certificate` None: clients speak plain HTTP; `mirror` None: nothing is mirrored.
     """
 
     listen: Address
@@ -34,6 +40,12 @@ class ServePlan:
     signer: Signer | None
     options: Options
     certificate: Certificate | None = None
+    mirror: MirrorOptions | None = None
+
+    @property
+    def has_candidate(self) -> bool:
+        """Does somebody get copies without a flag table?"""
+        return self.mirror is not None and self.mirror.candidate is not None
 
     @property
     def address(self) -> str:
@@ -56,6 +68,14 @@ class ServePlan:
         signer = _read(problems, "STRANGLER_SIGNING_SECRET", lambda: _signer(settings))
         options = _read(problems, "STRANGLER_TRUSTED_PROXIES", lambda: options_of(settings))
         certificate = _read(problems, "STRANGLER_TLS_CERTIFICATE", lambda: _certificate(settings))
+        share = _read(problems, "STRANGLER_SHADOW", lambda: parse_weight(settings.shadow))
+        mirror = _read(problems, "STRANGLER_CANDIDATE", lambda: _mirror(settings, share or 0))
+        if mirror is not None:
+            _read(problems, "STRANGLER_EVIDENCE", lambda: _check_evidence(settings.evidence_url))
+        if settings.report is not None and not settings.candidate:
+            problems.append(
+                "STRANGLER_REPORT: a report at the end is of --candidate; of a flag: strangler shadow report FLAG"
+            )
         if not settings.upstream and not settings.database_url:
             problems.append(
                 "nothing to forward to: give --upstream http://HOST:PORT, or STRANGLER_DATABASE_URL for the flag table"
@@ -63,7 +83,13 @@ class ServePlan:
         if problems or listen is None or options is None:
             raise DeclarationError(problems)
         return cls(
-            listen=listen, admin=admin, upstream=upstream, signer=signer, options=options, certificate=certificate
+            listen=listen,
+            admin=admin,
+            upstream=upstream,
+            signer=signer,
+            options=options,
+            certificate=certificate,
+            mirror=mirror,
         )
 
 
@@ -79,7 +105,7 @@ def parse_address(text: str) -> Address:
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)
 
 
-def parse_upstream(text: str) -> Cluster:
+def parse_upstream(text: str, name: str = DEFAULT_CLUSTER) -> Cluster:
     """A URL as a cluster of one endpoint. Raises ValueError.
 
     >>> parse_upstream("http://localhost:8001").endpoints
@@ -90,7 +116,7 @@ def parse_upstream(text: str) -> Cluster:
         raise ValueError(f'"{text}" is not http://HOST:PORT (upstreams are spoken to in plain HTTP/1.1)')
     if url.path not in ("", "/") or url.query or url.fragment or url.username is not None:
         raise ValueError(f'"{text}": only host and port count, targets are forwarded as they are')
-    return Cluster(name=DEFAULT_CLUSTER, endpoints=(Endpoint(host=url.hostname, port=url.port or 80),))
+    return Cluster(name=name, endpoints=(Endpoint(host=url.hostname, port=url.port or 80),))
 
 
 def options_of(settings: ServeSettings) -> Options:
@@ -123,6 +149,48 @@ def options_of(settings: ServeSettings) -> Options:
         trusted_proxies=parse_networks(settings.trusted_proxies),
         access_log=settings.access_log,
     )
+
+
+def _mirror(settings: ServeSettings, share: int) -> MirrorOptions | None:
+    """None where nothing can be mirrored. Raises ValueError for a candidate that is none, or that nobody needs."""
+    candidate = parse_upstream(settings.candidate, CANDIDATE_CLUSTER) if settings.candidate else None
+    if candidate is not None and settings.database_url:
+        raise ValueError("with a flag table the routes name who gets copies: leave out --candidate or the database")
+    if candidate is not None and not settings.upstream:
+        raise ValueError("who answers the clients is missing: give --upstream http://HOST:PORT too")
+    if not share or (candidate is None and not settings.database_url):
+        return None
+    secret = settings.secret()
+    if secret is None and settings.shadow_secret is not None:
+        secret = settings.shadow_secret.get_secret_value().encode()
+        if len(secret) < MIN_SECRET_BYTES:
+            raise ValueError(f"STRANGLER_SHADOW_SECRET: {len(secret)} bytes are too few, give {MIN_SECRET_BYTES}")
+    return MirrorOptions(
+        secret=secret or os.urandom(32),
+        candidate=candidate,
+        share=share,
+        sticky=settings.shadow_sticky,
+        queue_limit=settings.mirror_queue_limit,
+        memory_bytes=settings.mirror_memory_bytes,
+        body_bytes=settings.mirror_body_bytes,
+        answer_bytes=settings.mirror_answer_bytes,
+        answer_s=settings.mirror_answer_s,
+        connection_limit=settings.mirror_connection_limit,
+        connect_s=settings.mirror_connect_timeout_s,
+        deadline_s=settings.mirror_deadline_s,
+        keep_alive_s=settings.upstream_keep_alive_s,
+        max_header_bytes=settings.max_header_bytes,
+        max_header_count=settings.max_header_count,
+    )
+
+
+def _check_evidence(url: str) -> None:
+    """Raises ValueError for a file that cannot be made or written."""
+    if not url.startswith("sqlite://"):
+        return
+    path = Path(unquote(url.removeprefix("sqlite://")))
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ValueError(f'evidence cannot be written to "{path}"')
 
 
 def _signer(settings: ServeSettings) -> Signer | None:

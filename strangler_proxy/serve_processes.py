@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from strangler_proxy.serve_listeners import one_listener, open_listeners
 from strangler_proxy.serve_plan import ServePlan
+from strangler_proxy.serve_shadow import LEAVING_S
 from strangler_proxy.settings import ServeSettings
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class ProcessGroup:
     def __init__(self, settings: ServeSettings, plan: ServePlan) -> None:
         self._settings = settings
         self._plan = plan
+        self._kill_after_s = _KILL_AFTER_S + (0.0 if plan.mirror is None else LEAVING_S)
         self._stop = asyncio.Event()
         self._listeners: list[socket.socket] = []
         self._children: dict[int, Child] = {}
@@ -107,6 +109,7 @@ class ProcessGroup:
             env=child_environment(self._settings, number),
             stdin=asyncio.subprocess.DEVNULL,
             pass_fds=(listener,) if tells is None else (listener, tells),
+            process_group=0,  # Ctrl-C on a terminal reaches the parent alone, so that no child gets it twice
         )
         if self._stop.is_set():
             _signal(child, signal.SIGTERM)
@@ -140,7 +143,7 @@ class ProcessGroup:
             return False
         self._successors[number] = new
         _signal(old, signal.SIGTERM)
-        if await self._within(old, self._settings.drain_s + _KILL_AFTER_S):
+        if await self._within(old, self._settings.drain_s + self._kill_after_s):
             log.info("process.replaced", number=number, pid=new.pid)
         return not self._stop.is_set()
 
@@ -153,7 +156,7 @@ class ProcessGroup:
         await asyncio.wait({ended, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         if not ended.done():
-            await self._within(child, self._settings.drain_notice_s + self._settings.drain_s + _KILL_AFTER_S)
+            await self._within(child, self._settings.drain_notice_s + self._settings.drain_s + self._kill_after_s)
         return await ended
 
     async def _within(self, child: Child, seconds: float) -> bool:

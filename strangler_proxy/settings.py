@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -74,6 +75,33 @@ class ServeSettings(SigningSettings):
     drain_s: float = Field(30.0, ge=0, description="Seconds for requests in flight when the process leaves.")
     access_log: float = Field(1.0, ge=0, le=1, description="Share of requests that get their line in the log.")
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
+    candidate: str = Field("", description="URL that gets copies of what goes to `upstream`, without a flag table.")
+    shadow: str = Field("100%", description="Share of what flags and routes let be mirrored; 0: nothing is mirrored.")
+    shadow_sticky: bool = Field(False, description="Mirror the same subjects always, instead of drawing each time.")
+    shadow_secret: SecretStr | None = Field(
+        None, description="Marks mirrored requests where there is no signing secret; made up at the start if not given."
+    )
+    evidence: str = Field(
+        "", description="Path or URL of the evidence; default: the control database, else ./strangler-shadow.sqlite."
+    )
+    report: Path | None = Field(None, description="File .json or .html for the report at the end.")
+    mirror_queue_limit: int = Field(1_000, ge=1, description="Copies that wait; more are dropped.")
+    mirror_memory_bytes: int = Field(64 << 20, ge=1 << 16, description="Bytes that copies hold, all together.")
+    mirror_body_bytes: int = Field(1 << 20, ge=0, description="Body of a request that is mirrored at most.")
+    mirror_answer_bytes: int = Field(1 << 20, ge=1_024, description="Body of an answer that is compared at most.")
+    mirror_answer_s: float = Field(60.0, gt=0, le=3600, description="Seconds that a compared answer may take.")
+    mirror_connection_limit: int = Field(64, ge=1, description="Copies under way to one cluster at once.")
+    mirror_connect_timeout_s: float = Field(2.0, gt=0, le=60, description="Seconds to connect to a candidate.")
+    mirror_deadline_s: float = Field(10.0, gt=0, le=600, description="Seconds for a copy, and to wait for its turn.")
+
+    @property
+    def evidence_url(self) -> str:
+        """Where evidence is kept, as a URL."""
+        if "://" in self.evidence or self.evidence == "memory:":
+            return self.evidence
+        if not self.evidence and self.database_url:
+            return self.database_url
+        return f"sqlite://{quote(str(Path(self.evidence or 'strangler-shadow.sqlite').absolute()))}"
 
     @property
     def name(self) -> str:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import typer
+from rich.text import Text
 
 from strangler_proxy.cli.options import FlagArgument, LimitOption
 from strangler_proxy.cli.output import Format, OutputOption, ago, pairs, say_next, show
-from strangler_proxy.cli.tables import entries_table, flags_table, operations_table, served, staged, stream_words
+from strangler_proxy.cli.tables import (
+    entries_table,
+    flags_table,
+    mirroring_words,
+    operations_table,
+    served,
+    staged,
+    stream_words,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Flags: list, show, history.", pretty_exceptions_enable=False)
 
@@ -52,7 +61,7 @@ def show_flag(flag: FlagArgument, output: OutputOption = Format.TABLE) -> None:
         ("why", one["reason"]),
         ("revision", f"{document['revision']}, acknowledged by {taken['by']} of {taken['of']} live proxies"),
         ("stream", stream_words(one)),
-        ("mirroring", one["mirroring"]),
+        ("mirroring", Text.from_markup(mirroring_words(one)).plain),
         ("salt", one["salt"]),
         ("allow", ", ".join(one["allow"])),
         ("deny", ", ".join(one["deny"])),

@@ -138,7 +138,7 @@ def _words(document: Json) -> Any:
         ("owner", _arrow(before["owner"], after["owner"]) if after["owns_data"] else ""),
         ("move", "cutover: the writer moves" if document["move"] == "cutover" else ""),
         ("gates", "\n".join(document["gates"])),
-        ("mirroring", "not built" if after["mirroring"] == "not built" else ""),
+        ("mirroring", _arrow(before["mirroring"], after["mirroring"])),
     )
 
 

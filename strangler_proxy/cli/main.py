@@ -33,6 +33,7 @@ COMMANDS = {
     "flag": Entry(target="flag:app", says="Flags: list, show, history.", panel=LOOK),
     "route": Entry(target="route:app", says="Routes: list, show.", panel=LOOK),
     "operation": Entry(target="operation:app", says="What workers do: list, show, withdraw.", panel=LOOK),
+    "shadow": Entry(target="shadow:app", says="What mirroring has found: report, show, rule, replay.", panel=LOOK),
     "audit": Entry(target="audit:app", says="Who changed what: list, verify the chain.", panel=LOOK),
     "apply": Entry(target="apply:apply", says="Write capability files to the flag table.", panel=CHANGE),
     "sync": Entry(target="sync:app", says="Keep a flag's rows in step, verify them, rehearse.", panel=CHANGE),

@@ -25,3 +25,7 @@ TimeoutOption = Annotated[
     ),
 ]
 LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="How many at most, newest first.")]
+EvidenceOption = Annotated[
+    str | None,
+    typer.Option("--evidence", metavar="FILE", help="Evidence in a file (of a proxy without a control database)."),
+]

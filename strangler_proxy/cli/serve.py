@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import SecretStr
 
 from strangler_proxy.settings import ServeSettings, load
 
 PROXY = "What it serves"
+_DRAIN_S = 2.5
+SHADOW = "Shadow mode: the same requests to a candidate, compared"
 LIMITS = "Limits and time-outs (default: STRANGLER_..., see docs/reference/settings.md)"
 
 
@@ -33,6 +37,66 @@ def serve(
         typer.Option(
             "--database-url", metavar="URL", help="Control database with the flag table.", rich_help_panel=PROXY
         ),
+    ] = None,
+    candidate: Annotated[
+        str | None,
+        typer.Option(
+            "--candidate",
+            "-c",
+            metavar="URL",
+            help="Who gets copies of what goes to --upstream; both answers are compared. Without a database.",
+            rich_help_panel=SHADOW,
+        ),
+    ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(
+            "--shadow", metavar="PERCENT", help="Share of requests that are mirrored.", rich_help_panel=SHADOW
+        ),
+    ] = None,
+    shadow_sticky: Annotated[
+        bool | None,
+        typer.Option(
+            "--shadow-sticky/--shadow-drawn",
+            help="Mirror the same subjects always, or draw for each request.",
+            rich_help_panel=SHADOW,
+        ),
+    ] = None,
+    evidence: Annotated[
+        str | None,
+        typer.Option(
+            "--evidence",
+            metavar="PATH|URL",
+            help="Where evidence is kept [strangler-shadow.sqlite, or the control database].",
+            rich_help_panel=SHADOW,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Write the report there at the end: .json or .html.",
+            rich_help_panel=SHADOW,
+        ),
+    ] = None,
+    mirror_queue: Annotated[
+        int | None,
+        typer.Option("--mirror-queue", help="Copies that wait; more are dropped.", rich_help_panel=SHADOW),
+    ] = None,
+    mirror_memory: Annotated[
+        int | None,
+        typer.Option(
+            "--mirror-memory", metavar="BYTES", help="Bytes that copies hold together.", rich_help_panel=SHADOW
+        ),
+    ] = None,
+    mirror_connections: Annotated[
+        int | None,
+        typer.Option("--mirror-connections", help="Copies under way to a cluster at once.", rich_help_panel=SHADOW),
+    ] = None,
+    mirror_deadline: Annotated[
+        float | None,
+        typer.Option("--mirror-deadline", help="Seconds for one copy.", rich_help_panel=SHADOW),
     ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", help="Processes that share the port.", rich_help_panel=PROXY)
@@ -152,34 +216,68 @@ def serve(
     """Run a proxy until Ctrl-C: in front of one upstream, or by the flag table.
 
     Example: strangler serve --listen 127.0.0.1:8000 --upstream http://127.0.0.1:8001
-    """
-    from strangler_proxy.serve import run
 
-    run(
-        load(
-            ServeSettings,
-            listen=listen,
-            upstream=upstream,
-            database_url=database_url,
-            workers=workers,
-            state_dir=state_dir,
-            admin_listen=admin_listen,
-            trusted_proxies=",".join(trust) if trust else None,
-            tls_certificate=tls_certificate,
-            tls_key=tls_key,
-            connect_timeout_s=connect_timeout,
-            first_byte_timeout_s=first_byte_timeout,
-            idle_timeout_s=idle_timeout,
-            total_timeout_s=total_timeout,
-            header_timeout_s=header_timeout,
-            keep_alive_s=keep_alive,
-            tunnel_idle_timeout_s=websocket_idle,
-            hold_timeout_s=hold_timeout,
-            max_header_bytes=max_header_bytes,
-            max_target_bytes=max_target_bytes,
-            max_body_bytes=max_body_bytes,
-            connection_limit=max_connections,
-            pool_limit=pool_limit,
-            drain_s=drain,
-        )
+    With --candidate every request goes to both, the answers are compared, and the report is shown as it grows.
+    """
+    settings = load(
+        ServeSettings,
+        listen=listen,
+        upstream=upstream,
+        database_url=database_url,
+        candidate=candidate,
+        shadow=shadow,
+        shadow_sticky=shadow_sticky,
+        evidence=evidence,
+        report=report,
+        mirror_queue_limit=mirror_queue,
+        mirror_memory_bytes=mirror_memory,
+        mirror_connection_limit=mirror_connections,
+        mirror_deadline_s=mirror_deadline,
+        workers=workers,
+        state_dir=state_dir,
+        admin_listen=admin_listen,
+        trusted_proxies=",".join(trust) if trust else None,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        connect_timeout_s=connect_timeout,
+        first_byte_timeout_s=first_byte_timeout,
+        idle_timeout_s=idle_timeout,
+        total_timeout_s=total_timeout,
+        header_timeout_s=header_timeout,
+        keep_alive_s=keep_alive,
+        tunnel_idle_timeout_s=websocket_idle,
+        hold_timeout_s=hold_timeout,
+        max_header_bytes=max_header_bytes,
+        max_target_bytes=max_target_bytes,
+        max_body_bytes=max_body_bytes,
+        connection_limit=max_connections,
+        pool_limit=pool_limit,
+        drain_s=drain,
     )
+    if settings.candidate:
+        _compare(settings)
+    else:
+        from strangler_proxy.serve import run
+
+        run(settings)
+
+
+def _compare(settings: ServeSettings) -> None:
+    """Serve, and show the report while it grows and at the end, within 10 s of being asked to stop.
+
+    All processes share one made-up secret where none is configured, so that equal secrets have equal marks.
+    """
+    from strangler_proxy.cli.shadow_live import shown
+    from strangler_proxy.serve import run
+    from strangler_proxy.serve_plan import ServePlan
+
+    changed: dict[str, object] = {}
+    if settings.secret() is None and settings.shadow_secret is None:
+        changed["shadow_secret"] = SecretStr(secrets.token_hex(32))
+    if "drain_s" not in settings.model_fields_set:
+        changed["drain_s"] = _DRAIN_S
+    settings = settings.model_copy(update=changed)
+    ServePlan.of(settings)
+    title = f"{settings.upstream} against {settings.candidate}"
+    with shown(settings.evidence_url, report=settings.report, title=title):
+        run(settings)

@@ -15,6 +15,8 @@ from strangler_proxy.core.flip import percent
 Json = dict[str, Any]
 
 _COLOURS = {"monolith": "cyan", "shadow": "blue", "canary": "yellow", "extracted": "green", "retired": "magenta"}
+_SICK = {"breakers": "breaker", "ejected": "ejected", "unmirrored": "mirror paused to", "unproven": "no writes to"}
+"""What a heartbeat says of upstreams, in words."""
 
 
 def staged(flag: Json) -> str:
@@ -50,9 +52,26 @@ def flags_table(flags: Sequence[Json], acknowledged: Json | None = None) -> Tabl
             escape(flag["reason"] or "-"),
             taken,
             stream_words(flag),
-            flag["mirroring"] if flag["mirroring"] == "none" else f"mirroring: {flag['mirroring']}",
+            mirroring_words(flag),
         )
     return table
+
+
+def mirroring_words(flag: Json) -> str:
+    """Where how much is mirrored, and what the evidence says with its coverage."""
+    words: str = flag["mirroring"]
+    if flag.get("mirrored_to") is None or "evidence" not in flag:
+        return words
+    found = flag["evidence"]
+    if found is None:
+        return f"{words}; [red]the evidence cannot be read[/]"
+    if found["verdict"] is None:
+        return f"{words}; no evidence yet"
+    colour = {"matched": "green", "mismatched": "red"}.get(found["verdict"], "yellow")
+    words += f"; [{colour}]{found['verdict']}[/], {found['coverage']:.1%} compared"
+    if found["unproven"]:
+        words += f", {found['unproven']:,} not mirrored: no_proof of captured effects"
+    return words
 
 
 def stream_words(flag: Json) -> str:
@@ -94,10 +113,9 @@ def proxies_table(proxies: Sequence[Json], revision: int) -> Table:
 
 
 def sick_words(proxy: Json) -> str:
-    """Breakers that are not closed and endpoints that are ejected, as one proxy sees them."""
+    """What is sick, as one proxy sees it: breakers, ejected endpoints, and what the mirror sends nothing to."""
     upstreams = proxy.get("upstreams") or {}
-    parts = [f"breaker {each}" for each in upstreams.get("breakers", ())]
-    return ", ".join(parts + [f"ejected {each}" for each in upstreams.get("ejected", ())])
+    return ", ".join(f"{word} {each}" for kind, word in _SICK.items() for each in upstreams.get(kind, ()))
 
 
 def operations_table(operations: Sequence[Json]) -> Table:

@@ -11,10 +11,11 @@ from strangler_proxy.control.apply import Applied
 from strangler_proxy.control.flip import Flipped
 from strangler_proxy.control.status import FlagState, Status
 from strangler_proxy.control.why import Explained
+from strangler_proxy.core.evidence_gate import Standing
 from strangler_proxy.core.flag import Flag
-from strangler_proxy.core.flip import next_commands, not_ready
+from strangler_proxy.core.flip import next_commands, not_ready, percent
 from strangler_proxy.core.ports import AuditEntry, AuditVerdict, Heartbeat, Operation
-from strangler_proxy.core.stage import STAGE_TABLE, Mirror, Serve
+from strangler_proxy.core.stage import STAGE_TABLE, Origin, Serve, Stage
 from strangler_proxy.core.table import RoutingTable
 from strangler_proxy.store.documents import cluster_document, flag_document, route_document, time_text
 
@@ -34,7 +35,40 @@ def flag_answer(flag: Flag) -> Json:
     return flag_document(flag) | {
         "safe_served_by": _serves(row.safe),
         "unsafe_served_by": unsafe,
-        "mirroring": "none" if row.mirror is Mirror.NONE else "not built",
+        "mirroring": mirroring_words(flag),
+        "mirrored_to": _MIRRORED_TO.get(flag.stage),
+    }
+
+
+_MIRRORED_TO = {
+    Stage.SHADOW: Origin.EXTRACTED.value,
+    Stage.CANARY: "the other side",
+    Stage.EXTRACTED: Origin.MONOLITH.value,
+}
+
+
+def mirroring_words(flag: Flag) -> str:
+    """Where how much is mirrored, by stage and declaration; `none` where nothing is."""
+    to = _MIRRORED_TO.get(flag.stage)
+    if to is None:
+        return "none"
+    return f"{percent(flag.mirror_sample)} to {to}" if flag.mirror_sample else "none (mirror_sample is 0%)"
+
+
+def evidence_answer(found: Standing | None) -> Json | None:
+    """What the evidence of a flag amounts to; None where its stage mirrors nothing."""
+    if found is None:
+        return None
+    return {
+        "verdict": None if found.verdict is None else found.verdict.value,
+        "compared": found.compared,
+        "eligible": found.eligible,
+        "coverage": round(found.coverage, 6),
+        "age_seconds": None if found.age_s is None else round(found.age_s, 1),
+        "mismatched": list(found.mismatched[:20]),
+        "inconclusive": len(found.inconclusive),
+        "unseen": len(found.unseen),
+        "unproven": found.unproven,
     }
 
 
@@ -104,6 +138,7 @@ def _flag_state(state: FlagState) -> Json:
         }
         if state.flag.owns_data
         else None,
+        "evidence": evidence_answer(state.evidence),
         "operations": [operation_answer(each) for each in state.operations],
         "next": list(next_commands(state.flag, wanted=stream.wanted)),
     }

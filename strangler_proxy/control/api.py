@@ -19,11 +19,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from strangler_proxy.control import verbs
+from strangler_proxy.control import shadow_verbs, verbs
 from strangler_proxy.control.access import MIN_TOKEN_CHARS, Access, Rights, is_cross_site
 from strangler_proxy.control.bodies import MAX_WAIT_S
 from strangler_proxy.control.metrics import ControlMetrics
 from strangler_proxy.control.problems import CallRefused, problem
+from strangler_proxy.control.standings import Standings
 from strangler_proxy.control.verbs import Call, Verb
 from strangler_proxy.core.errors import StoreUnavailable, StranglerError
 from strangler_proxy.store import Store
@@ -65,6 +66,20 @@ ENDPOINTS = (
     Endpoint(method="GET", path="/v1/operations", verb=verbs.list_operations),
     Endpoint(method="GET", path="/v1/operations/{id}", verb=verbs.show_operation),
     Endpoint(method="POST", path="/v1/operations/{id}/withdraw", verb=verbs.withdraw_operation, writes=True),
+    Endpoint(method="GET", path="/v1/flags/{key}/shadow", verb=shadow_verbs.show_report),
+    Endpoint(method="GET", path="/v1/flags/{key}/shadow/samples", verb=shadow_verbs.list_samples),
+    Endpoint(method="GET", path="/v1/flags/{key}/shadow/tallies", verb=shadow_verbs.list_tallies),
+    Endpoint(method="POST", path="/v1/flags/{key}/shadow/import", verb=shadow_verbs.import_lines, writes=True),
+    Endpoint(method="GET", path="/v1/flags/{key}/shadow/rules", verb=shadow_verbs.list_rules),
+    Endpoint(method="POST", path="/v1/flags/{key}/shadow/rules", verb=shadow_verbs.add_flag_rule, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/shadow/rules/test", verb=shadow_verbs.try_flag_rule),
+    Endpoint(
+        method="POST",
+        path="/v1/flags/{key}/shadow/rules/{rule}/expire",
+        verb=shadow_verbs.expire_flag_rule,
+        writes=True,
+    ),
+    Endpoint(method="GET", path="/v1/shadow/samples/{id}", verb=shadow_verbs.show_sample),
     Endpoint(method="GET", path="/v1/audit", verb=verbs.list_audit),
     Endpoint(method="GET", path="/v1/audit/verify", verb=verbs.verify_audit),
 )
@@ -76,6 +91,7 @@ class Desk:
     def __init__(self, store: Store, access: Access, *, deadline_s: float = CALL_DEADLINE_S) -> None:
         self.store = store
         self.metrics = ControlMetrics()
+        self._standings = Standings(store)
         self._access = access
         self._deadline_s = deadline_s
 
@@ -118,6 +134,7 @@ class Desk:
             query=request.query_params,
             body=body,
             actor=actor_of(request),
+            standings=self._standings,
         )
         limit = self._deadline_s + _wait_of(call)
         try:

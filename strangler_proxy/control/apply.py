@@ -37,7 +37,13 @@ async def apply(
     for _ in range(_TRIES):
         table = await store.records.table()
         check_revision(table, if_revision)
-        changes = declared_changes(table, await _manifests(store, table), plans.capabilities, plans.default_cluster)
+        changes = declared_changes(
+            table,
+            await _manifests(store, table),
+            plans.capabilities,
+            plans.default_cluster,
+            {key: await store.manifests.judging(key) for key in table.flags},
+        )
         revision = table.revision
         if dry_run:
             if changes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strangler_proxy.control.known import check_revision, described, flag_of, open_operations, stream_of
+from strangler_proxy.control.standings import current
 from strangler_proxy.core.errors import RevisionMoved
+from strangler_proxy.core.evidence_gate import evidence_gates
 from strangler_proxy.core.flag import Flag
-from strangler_proxy.core.flip import Flip, parse_stage, plan_flip
+from strangler_proxy.core.flip import Flip, Gate, parse_stage, plan_flip
 from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import STAGE_TABLE, Move
 from strangler_proxy.store import Store
@@ -59,7 +62,7 @@ async def flip(
         first = flag
         stream, _ = await stream_of(store.sync, key)
         cutovers = [described(each) for each in await open_operations(store, key) if each.kind == "cutover"]
-        plan = plan_flip(flag, stage, weight, stream, cutovers)
+        plan = plan_flip(flag, stage, weight, stream, cutovers, await _evidence(store, key))
         done = Flipped(
             before=flag,
             after=dataclasses.replace(flag, stage=plan.stage, weight=plan.weight),
@@ -85,6 +88,12 @@ async def flip(
         f"the flag table changes faster than a flip of {key} can be decided: nothing was done",
         next_command="strangler watch",
     )
+
+
+async def _evidence(store: Store, key: str) -> Sequence[Gate]:
+    """Conditions on the evidence of shadow mode, where the flag's declaration asks for it."""
+    judging = await store.manifests.judging(key)
+    return evidence_gates(judging, await current(store, key)) if judging.required else ()
 
 
 async def _ask_for_cutover(store: Store, done: Flipped, *, by: str, reason: str) -> Flipped:

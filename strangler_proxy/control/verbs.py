@@ -26,6 +26,7 @@ from strangler_proxy.control.bodies import (
 from strangler_proxy.control.flip import flip
 from strangler_proxy.control.known import flag_of, route_of
 from strangler_proxy.control.problems import CallRefused, bad_body
+from strangler_proxy.control.standings import Standings
 from strangler_proxy.control.status import status
 from strangler_proxy.control.why import Asked, why
 from strangler_proxy.core.errors import UnknownName
@@ -48,6 +49,7 @@ class Call:
     query: Mapping[str, str]
     body: Any
     actor: str
+    standings: Standings
 
     def read(self, kind: type[B]) -> B:
         """The body as values; raises CallRefused with all wrong fields."""
@@ -70,7 +72,7 @@ class Call:
 
 async def show_status(call: Call) -> Json:
     """`GET /v1/status`."""
-    return answers.status_answer(await status(call.store, call.query.get("flag")))
+    return answers.status_answer(await status(call.store, call.query.get("flag"), standings=call.standings))
 
 
 async def list_flags(call: Call) -> Json:
@@ -81,7 +83,7 @@ async def list_flags(call: Call) -> Json:
 
 async def show_flag(call: Call) -> Json:
     """`GET /v1/flags/KEY`: the flag's part of the status, and its routes."""
-    found = answers.status_answer(await status(call.store, call.path["key"]))
+    found = answers.status_answer(await status(call.store, call.path["key"], standings=call.standings))
     routes = answers.routes_answer(await call.store.records.table())
     mine = [route for route in routes if route["flag"] == call.path["key"]]
     return answer(revision=found["revision"], flag=found["flags"][0], routes=mine, acknowledged=found["acknowledged"])

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from strangler_proxy.core.breaker import BreakerPolicy
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.judging import Judging
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.outlier import OutlierPolicy
 from strangler_proxy.core.probe import ProbePolicy
 from strangler_proxy.core.rate import Rate
 from strangler_proxy.core.route import Cluster, Predicate, Route, Timeouts
+from strangler_proxy.core.rules import Rule, RuleKind
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.core.table import RoutingTable
+from strangler_proxy.core.verdict import Demands
 
 Policy = BreakerPolicy | OutlierPolicy | ProbePolicy | Rate
 
@@ -40,9 +44,13 @@ def declared_changes(
     manifests: Mapping[str, Manifest],
     given: Sequence[Capability],
     default_cluster: str | None,
+    judgings: Mapping[str, Judging] = MappingProxyType({}),
 ) -> tuple[Change, ...]:
-    """All differences between the table (with its manifests by flag) and the given capabilities."""
-    return tuple(_changes(table, manifests, given, default_cluster))
+    """All differences between the table (with manifests and what is judged how, by flag) and the given capabilities."""
+    found = list(_changes(table, manifests, given, default_cluster))
+    for capability in given:
+        found += _judging(capability.key, judgings.get(capability.key) or Judging(), capability.judging)
+    return tuple(found)
 
 
 def _changes(
@@ -123,6 +131,7 @@ def _route(route: Route | None) -> dict[str, str] | None:
         "breaker": _policy(route.breaker),
         "rate": _policy(route.rate),
         "idempotency_key": _word(route.idempotency_key),
+        "mirror_sample": "" if route.mirror_sample is None else str(route.mirror_sample),
     }
     shown |= {f"{origin.value} cluster": route.clusters.get(origin, "") for origin in Origin}
     return shown | {field.name: f"{getattr(route.timeouts, field.name):g}" for field in fields(Timeouts)}
@@ -161,6 +170,40 @@ def _rows(manifest: Manifest) -> dict[str, dict[str, str]]:
             "money_by": ", ".join(table.money_by),
         }
     return shown
+
+
+def _judging(key: str, known: Judging, wanted: Judging) -> Iterator[Change]:
+    before, after = ({rule.id: _rule(rule) for rule in one.rules} for one in (known, wanted))
+    for name, values in after.items():
+        yield from _pair(f'compare rule "{key}" "{name}"', before.pop(name, None), values, values["path"])
+    for name, values in before.items():
+        yield Change(sign="-", subject=f'compare rule "{key}" "{name}"', before=values["path"])
+    yield from _pair(f'evidence "{key}"', _evidence(known), _evidence(wanted), "")
+
+
+def _rule(rule: Rule) -> dict[str, str]:
+    values = ((field.name, getattr(rule, field.name)) for field in fields(Rule))
+    return {name: _shown(value) for name, value in values if name != "id"}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(kind.value for kind in value))
+    return "" if value is None else str(value.value) if isinstance(value, RuleKind) else str(value)
+
+
+def _evidence(judging: Judging) -> dict[str, str]:
+    return {
+        "required": _word(judging.required),
+        "fresh_hours": f"{judging.fresh_s / 3_600:g}",
+        "coverage": f"{judging.coverage:g}",
+        "demands": _demands(judging.demands),
+        "routes": "; ".join(f"{name}: {_demands(each)}" for name, each in sorted(judging.routes.items())),
+    }
+
+
+def _demands(demands: Demands) -> str:
+    return f"limit={demands.limit:g} pairs={demands.min_pairs} hours={demands.min_seconds / 3_600:g}"
 
 
 def _pair(subject: str, before: dict[str, str] | None, after: dict[str, str] | None, says: str) -> Iterator[Change]:

@@ -39,8 +39,19 @@ class EvidenceBook(Protocol):
         """One merged tally per basis, the one published last first. `since` leaves out writers that ended before."""
         ...
 
-    async def samples(self, flag: str, *, limit: int, path: str = "", sample_id: str = "") -> Sequence[Sample]:
-        """Samples, newest first: all of a flag (every flag where it is empty), of one path, or the one with this id."""
+    async def samples(
+        self,
+        flag: str,
+        *,
+        limit: int,
+        path: str = "",
+        sample_id: str = "",
+        before: tuple[dt.datetime, str] | None = None,
+    ) -> Sequence[Sample]:
+        """Samples, newest first: all of a flag (every flag where it is empty), of one path, or the one with this id.
+
+        `before` goes on after the sample of this time and id (not for an id).
+        """
         ...
 
     async def prune(self, flag: str, bounds: Bounds, now: dt.datetime) -> int:

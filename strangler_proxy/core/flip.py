@@ -70,24 +70,36 @@ def parse_stage(text: str) -> Stage:
 
 
 def plan_flip(
-    flag: Flag, stage: Stage, weight: int | None, stream: Stream, open_operations: Sequence[str] = ()
+    flag: Flag,
+    stage: Stage,
+    weight: int | None,
+    stream: Stream,
+    open_operations: Sequence[str] = (),
+    evidence: Sequence[Gate] = (),
 ) -> Flip:
     """Decide a flip of a flag. Raises BadWeight, StageSkipped or GateRefused (with every gate that is not met).
 
     `weight` 0..10000 is for `canary` only; None keeps the weight within `canary` and starts at 0 when entering it.
-    `open_operations` describe cutovers that are not over.
+    `open_operations` describe cutovers that are not over. `evidence` are conditions on the evidence of shadow mode,
+    which count for flips that send more to extracted.
     """
     kind = move(flag.stage, stage, owns_data=flag.owns_data)
     _refuse_move(flag, stage, kind)
     flip = Flip(move=kind, stage=stage, weight=_weight(flag, stage, weight))
     if not flip.changes(flag) and not open_operations:
         return flip
+    asked = tuple(evidence) if sends_more(flag, flip) else ()
     gates = gates_of(flag, flip, stream, open_operations)
+    if all(gate.met for gate in gates) and not all(gate.met for gate in asked):
+        way_on = f"strangler shadow report {flag.key}"
+    else:
+        way_on = _way_on(flag, stream, open_operations)
+    gates += asked
     missed = [gate.says for gate in gates if not gate.met]
     if missed:
         raise GateRefused(
             f'flag "{flag.key}" cannot go to {stage.value} now:\n' + "\n".join(f"- {says}" for says in missed),
-            next_command=_way_on(flag, stream, open_operations),
+            next_command=way_on,
         )
     return Flip(move=kind, stage=stage, weight=flip.weight, gates=tuple(gate.says for gate in gates))
 
@@ -111,6 +123,13 @@ def needs_stream(flag: Flag, flip: Flip) -> bool:
     if flip.stage is Stage.CANARY and flag.stage is Stage.CANARY:
         return flip.weight > flag.weight
     return flip.stage.position > flag.stage.position
+
+
+def sends_more(flag: Flag, flip: Flip) -> bool:
+    """Is more served by extracted after this flip than before?"""
+    if flip.stage is Stage.CANARY and flag.stage is Stage.CANARY:
+        return flip.weight > flag.weight
+    return flip.stage in (Stage.CANARY, Stage.EXTRACTED) and flip.stage.position > flag.stage.position
 
 
 def not_ready(flag: Flag, stream: Stream) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ _STRANGLER: Final = b"x-strangler-"
 _FORWARDED: Final = b"x-forwarded-"
 _FENCE: Final = b"x-strangler-fence"
 _OVERRIDE: Final = b"x-strangler-override"
+_SHADOW: Final = frozenset({b"x-strangler-effects", b"x-strangler-shadow-proof", b"x-strangler-version"})
 _NO_TRAILER: Final = frozenset(
     {b"set-cookie", b"content-encoding", b"content-type", b"content-range", b"trailer", b"cache-control"}
 )
@@ -91,6 +92,7 @@ _PLAIN: Final = -1
 _OVERRIDDEN: Final = -2
 _FORWARDING: Final = -3
 _FENCED: Final = -4
+_SHADOWED: Final = -5
 _NAMES_KEPT: Final = 4_096
 _request_names: dict[bytes, int] = {}
 _answer_names: dict[bytes, int] = {}
@@ -130,6 +132,7 @@ class RequestFields:
     persistent: bool = True
     block: bytes = b""
     identity: str | None = None
+    signed_in: bool | None = None
     writes: dict[str, float] | None = None
     lines: list[bytes] = field(default_factory=list)
 
@@ -138,7 +141,8 @@ class RequestFields:
 class AnswerFields:
     """An answer's fields, read. `fence` is the value of `X-Strangler-Fence`, never part of `lines` and `block`.
 
-    `pairs`: `block` as ASGI wants it, worked out where it is asked for.
+    Nor is `shadow`: what a side says of its effects, names in lower case. `pairs` (`block` as ASGI wants it) and
+    `compared` (what the mirror looks at) are worked out where they are asked for.
     """
 
     chunked: bool = False
@@ -146,7 +150,9 @@ class AnswerFields:
     content_length: int = -1
     fence: bytes = b""
     block: bytes = b""
+    shadow: tuple[tuple[bytes, bytes], ...] = ()
     pairs: Fields | None = None
+    compared: tuple[bytes, bytes] | None = None
     lines: list[bytes] = field(default_factory=list)
 
 
@@ -223,6 +229,8 @@ def read_answer_fields(fields: Fields) -> AnswerFields:
             found.coded = not found.chunked
         elif kind == _FENCED:
             found.fence = value
+        elif kind == _SHADOWED:
+            found.shadow = (*found.shadow, (name.lower(), value))
         elif kind == 2 and value not in (b"keep-alive", b"close"):
             nominated |= _nominations(value)
     if nominated:
@@ -248,6 +256,8 @@ def _answer_kind(low: bytes) -> int:
         return kind
     if low == _FENCE:
         return _FENCED
+    if low in _SHADOW:
+        return _SHADOWED
     return 0 if low.replace(b"_", b"-")[:12] == _STRANGLER else _PLAIN
 
 

@@ -13,13 +13,41 @@ from typing import Final
 
 from strangler_proxy.core.difference import Difference, Kind
 from strangler_proxy.core.interval import interval
+from strangler_proxy.core.rules import seconds
 
 FEWEST_DIFFERING: Final = 2
 FEWEST_PAIRS: Final = 5
 KEYS_KEPT: Final = 2_000
 ALPHA: Final = 0.05
 
+NOW_S: Final = 60.0
+"""Two times this near each other may both mean now; time zones are apart by a quarter of an hour at least."""
+
 Key = tuple[str, Kind]
+
+
+def apart_s(found: Difference) -> float | None:
+    """How far apart two texts are that both are times, in seconds; None where they are not.
+
+    >>> apart_s(Difference(path="at", kind=Kind.VALUE, control="2026-05-01T10:00:00Z",
+    ...                    candidate="2026-05-01T11:00:00Z"))
+    3600.0
+    """
+    if found.kind is not Kind.VALUE or not isinstance(found.control, str) or not isinstance(found.candidate, str):
+        return None
+    a, b = seconds(found.control), seconds(found.candidate)
+    return None if a is None or b is None else abs(a - b)
+
+
+def is_now(found: Difference, at: float) -> bool:
+    """Are both values texts that mean the time of the request, `at` in Unix seconds?
+
+    This is for requests that cannot be asked twice, so that nothing else shows that a path is volatile.
+    """
+    if apart_s(found) is None:
+        return False
+    a, b = seconds(found.control), seconds(found.candidate)
+    return a is not None and b is not None and abs(a - at) <= NOW_S and abs(b - at) <= NOW_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,7 +83,16 @@ class Observation:
     @property
     def status_class(self) -> str:
         """`2xx` and the like; `error` where there is no status."""
-        return f"{self.status // 100}xx" if 100 <= self.status <= 599 else "error"
+        return status_class(self.status)
+
+
+def status_class(status: int) -> str:
+    """`2xx` and the like; `error` for what is no status.
+
+    >>> status_class(404), status_class(0)
+    ('4xx', 'error')
+    """
+    return f"{status // 100}xx" if 100 <= status <= 599 else "error"
 
 
 def answered(

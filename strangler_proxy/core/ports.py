@@ -10,6 +10,7 @@ from typing import Protocol
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.judging import Judging
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.stage import Stage
 from strangler_proxy.core.table import RoutingTable
@@ -21,7 +22,8 @@ class Heartbeat:
 
     `revision` is the one served now. `unsafe_in_flight`: unsafe requests of a held flag, by flag key, that were sent on
     before the hold and have not ended. `refused_table`: why a newer table was not taken, empty if none was refused.
-    `upstreams` that are sick: `breakers` ("CLUSTER/ROUTE open") and `ejected` ("CLUSTER HOST:PORT outlier").
+    `upstreams` that are sick: `breakers` ("CLUSTER/ROUTE open") and `ejected` ("CLUSTER HOST:PORT outlier");
+    of the mirror `unmirrored` ("CLUSTER": it is paused) and `unproven` ("FLAG HOST:PORT": no write goes there now).
     """
 
     proxy_id: str
@@ -105,8 +107,8 @@ class FlagBoard(Protocol):
 class Operation:
     """A piece of work that the control plane asked a worker for.
 
-    `kind`: `sync_start`, `sync_stop`, `sync_verify` or `cutover`. `args` holds strings only. `status`: `queued`, `running`, `done`,
-    `refused`, `aborted` or `failed`.
+    `kind`: `sync_start`, `sync_stop`, `sync_verify`, `sync_census`, `promote_copy` or `cutover`. `args` holds strings
+    only. `status`: `queued`, `running`, `done`, `refused`, `aborted` or `failed`.
     """
 
     id: int
@@ -167,10 +169,14 @@ class SyncBoard(Protocol):
 
 
 class Manifests(Protocol):
-    """Ownership manifests of the applied capabilities."""
+    """What the applied capabilities declare beside routing: ownership manifests, and how pairs are judged."""
 
     async def manifest(self, flag: str) -> Manifest:
         """The manifest of a flag that owns data. Raises UnknownName."""
+        ...
+
+    async def judging(self, flag: str) -> Judging:
+        """Declared compare rules, and what the flag asks of its evidence. Raises UnknownName."""
         ...
 
 

@@ -7,8 +7,10 @@ mark under one key, and nobody without the key can try guesses. Redaction goes f
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import hmac
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -19,8 +21,9 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from strangler_proxy.core.decoding import text as decoded_text
 from strangler_proxy.core.difference import ABSENT, Constant, Difference
-from strangler_proxy.core.document import Form, NotJson, form_of, read_json
+from strangler_proxy.core.document import Form, NotJson, form_of, read_csv, read_json
 from strangler_proxy.core.secret import (
+    AREA,
     MULTIPART,
     NAMED,
     NESTED,
@@ -29,12 +32,15 @@ from strangler_proxy.core.secret import (
     TAG_NAMES,
     TAG_VALUE,
     cards,
+    ends_secret,
     is_secret_name,
 )
 
 TEXT_CHARS: Final = 262_144
 DEPTH: Final = 200
 _MARGIN: Final = 512
+_LEVELS: Final = 20
+"""Escaped `name%3Dvalue` after each other that are looked into; what comes after them is taken for a secret."""
 _WITHHELD: Final = frozenset({"authorization", "proxy-authorization", "www-authenticate", "authentication-info"})
 _TARGETS: Final = frozenset({"location", "content-location", "referer", "refresh", "link", "origin"})
 _SECRET_STEPS: Final = re.compile(
@@ -62,7 +68,7 @@ class Redactor:
         """A text without secrets: those under a secret name in it, then all patterns; at most 256 Ki characters."""
         cut = len(words) > TEXT_CHARS
         words = words[:TEXT_CHARS]
-        words = TAG.sub(self._tag, words)
+        words = AREA.sub(self._area, TAG.sub(self._tag, words))
         words = MULTIPART.sub(self._part, words)
         words = self._nested(words)
         words = NAMED.sub(self._named, words)
@@ -150,7 +156,26 @@ class Redactor:
                 return self.json(content)
             except NotJson:
                 return self.text(words)
+        if form is Form.CSV:
+            words = self._csv(words)
         return self.query(words) if form is Form.FIELDS else self.text(words)
+
+    def _csv(self, words: str) -> str:
+        """A CSV text with marks in columns that have the name of a secret."""
+        words = words[:TEXT_CHARS]
+        columns, _, cells = words.partition("\n")
+        if not any(map(is_secret_name, columns.split(","))):
+            return words
+        rows = read_csv(words)
+        if not rows:
+            return f"{columns}\n{self.mark('secret', cells)}" if cells.strip() else words
+        secret = [name for name in rows[0] if is_secret_name(name)]
+        out = io.StringIO(newline="")
+        lines = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+        lines.writeheader()
+        for row in rows:
+            lines.writerow(row | {name: self.mark("secret", row[name]) for name in secret if row.get(name)})
+        return out.getvalue()
 
     def json(self, value: object, *, name: str = "") -> str:
         """A JSON value as compact text without secrets."""
@@ -164,6 +189,8 @@ class Redactor:
         )
         if found.path.startswith("cookie.") and found.path.endswith(".value"):
             name = "cookie"
+        if _UNNAMED_FIELD.match(found.path):
+            name = "secret"
         shown = {"path": self.text(found.path), "at": self.text(found.at)}
         for side in ("control", "candidate"):
             value = getattr(found, side)
@@ -225,10 +252,17 @@ class Redactor:
             return self.mark("cookie", pair) if pair else ""
         return f"{self.text(name)}={self.mark('cookie', value)}"
 
-    def _named(self, found: re.Match[str]) -> str:
+    def _named(self, found: re.Match[str], level: int = 0) -> str:
         value = found.group("value")
-        if not is_secret_name(found.group("name")) or value in ("true", "false", "null") or value.startswith("[secret"):
+        if value in ("true", "false", "null") or value.startswith("[secret"):
             return found.group()
+        if not ends_secret(found.group("name")):
+            if "=" not in value and ":" not in value and "%3" not in value:
+                return found.group()
+            before = found.group()[: len(found.group()) - len(value)]
+            if level == _LEVELS:
+                return before + self.mark("secret", value)
+            return before + NAMED.sub(lambda inner: self._named(inner, level + 1), value)
         quotes = '"' if value.lstrip("\\").startswith('"') else "'" if value.startswith("'") else ""
         return (
             f"{found.group('name')}{found.group('between')}{quotes}{self.mark('secret', value.strip(_QUOTES))}{quotes}"
@@ -239,7 +273,7 @@ class Redactor:
         pieces: list[str] = []
         last = 0
         for found in NESTED.finditer(words):
-            if found.start() < last or not is_secret_name(found.group(1)):
+            if found.start() < last or not ends_secret(found.group(1)):
                 continue
             end = _closing(words, found.end())
             pieces += [words[last : found.end()], f'"{self.mark("secret", words[found.end() : end])}"']
@@ -252,6 +286,11 @@ class Redactor:
         start = found.start(2) - found.start()
         return found.group()[:start] + self.mark("secret", found.group(2))
 
+    def _area(self, found: re.Match[str]) -> str:
+        tag, inside = found.groups()
+        named = any(is_secret_name(name) for name in TAG_NAMES.findall(tag))
+        return tag + self.mark("secret", inside) if named and inside.strip() else found.group()
+
     def _tag(self, found: re.Match[str]) -> str:
         tag = found.group()
         if not any(is_secret_name(name) for name in TAG_NAMES.findall(tag)):
@@ -262,6 +301,10 @@ class Redactor:
 
 
 _QUOTES: Final = "\\\"'"
+_UNNAMED_FIELD: Final = re.compile(
+    r"html:(?:.* > )?(?:(?:input|button|meta)(?:#[^ ]*)?\[(?:value|content)\]|textarea(?:#[^ ]*)?)\Z"
+)
+"""A field of a form whose name a path does not say, because the two sides call it differently, or by an id."""
 
 
 def _shown(value: object) -> object:

@@ -68,7 +68,10 @@ class ReportedLatency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedStratum:
-    """One stratum with its counts, verdict and differences."""
+    """One stratum with its counts, verdict and differences.
+
+    `requests` were eligible, compared or not; `limit` is the highest mismatch rate that the route accepts.
+    """
 
     key: StratumKey
     matched: int
@@ -77,6 +80,8 @@ class ReportedStratum:
     inconclusive: int
     judgement: Judgement
     route: str = ""
+    requests: int = 0
+    limit: float = 0.001
     differences: tuple[ReportedDifference, ...] = ()
     latency: ReportedLatency | None = None
 
@@ -86,6 +91,8 @@ class ReportedStratum:
         return {
             **self.key.document(),
             "route": self.route,
+            "requests": self.requests,
+            "limit": self.limit,
             "compared": self.matched + self.mismatched + self.ignored,
             "matched": self.matched,
             "mismatched": self.mismatched,

@@ -85,6 +85,7 @@ class Route:
 
     `retries`: attempts after the first. `idempotency_key`: both origins keep Idempotency-Keys in one migrated table, so
     that a POST with one may be retried. `breaker` holds for each of its clusters, `rate` for each targeting key.
+    `mirror_sample` 0..10000 of its eligible requests are mirrored, None: as its flag says.
 
     >>> Route(name="me", flag="auth", path="/api/auth/me", clusters={}).path
     '/api/auth/me'
@@ -105,3 +106,4 @@ class Route:
     breaker: BreakerPolicy = _USUAL_BREAKER
     rate: Rate | None = None
     idempotency_key: bool = False
+    mirror_sample: int | None = None

@@ -34,8 +34,13 @@ class Finding:
     detail: str
 
 
-def findings(rules: Sequence[Rule], *, today: dt.date, uses: Mapping[str, int], compared: int) -> tuple[Finding, ...]:
-    """Everything wrong with these rules. `uses` counts what each covered among `compared` comparisons."""
+def findings(
+    rules: Sequence[Rule], *, today: dt.date, uses: Mapping[str, int], compared: int | Mapping[str, int]
+) -> tuple[Finding, ...]:
+    """Everything wrong with these rules. `uses` counts what each covered among `compared` comparisons.
+
+    `compared` by rule id where rules belong to routes of which not all was compared.
+    """
     found = [Finding(rule=rule.id, trouble=Trouble.INVALID, detail=why) for rule in rules for why in problems(rule)]
     found += _repeated_ids(rules)
     for rule in rules:
@@ -47,8 +52,9 @@ def findings(rules: Sequence[Rule], *, today: dt.date, uses: Mapping[str, int], 
         if days <= SOON_DAYS:
             detail = f"it expires on {rule.expires_on}: {rule.owner} renews or removes it"
             found.append(Finding(rule=rule.id, trouble=Trouble.EXPIRES_SOON, detail=detail))
-        if compared >= FEWEST_COMPARED and not uses.get(rule.id):
-            detail = f"{rule.path!r} covered nothing in {compared} comparisons: correct the path or remove the rule"
+        tried = compared if isinstance(compared, int) else compared.get(rule.id, 0)
+        if tried >= FEWEST_COMPARED and not uses.get(rule.id):
+            detail = f"{rule.path!r} covered nothing in {tried} comparisons: correct the path or remove the rule"
             found.append(Finding(rule=rule.id, trouble=Trouble.MATCHES_NOTHING, detail=detail))
     current = [rule for rule in rules if today < rule.expires_on]
     found += [pair for a, b in itertools.combinations(current, 2) for pair in _contradiction(a, b)]

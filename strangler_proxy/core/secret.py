@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote_plus
 
 _WORDS: Final = frozenset(
     {
@@ -39,19 +40,28 @@ _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NOT_WORD: Final = re.compile(r"[^a-z0-9]+")
 
 NAMED: Final = re.compile(
-    r"""(?P<name>[\w.\-\[\]%]{2,80})(?P<between>\\*["']?\s{0,4}(?:[:=]|%3[Aa]|%3[Dd])\s{0,4})"""
+    r"""(?P<name>(?<![\w.\-\[\]%])[\w.\-\[\]%]{2,}?|(?=[\[\]])[\w.\-\[\]%]{2,80}?)"""
+    r"""(?P<between>\\*["']?\s{0,4}(?:[:=]|%3[Aa]|%3[Dd])\s{0,4})"""
     r"""(?P<value>\\*"(?:\\.|[^"\\])*\\*"?|'[^']*'?|[^\s"'&;,<>{}\[\]]+)"""
 )
-"""`name = value`, `"name": "value"` and the like in text; the caller asks `is_secret_name`."""
+"""`name = value`, `"name": "value"` and the like in text; the caller asks `ends_secret`.
+
+A name begins where a word does, so that a long run of letters (base64) is gone through once and not from each of them.
+"""
 
 MULTIPART: Final = re.compile(
     r'name="?([^";\r\n]{1,200})"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n){0,8}\r?\n(.*?)(?=\r?\n--|\Z)', re.S
 )
-TAG: Final = re.compile(r"<(?:input|meta|textarea|button)\b[^<>]{0,4000}>", re.I)
+_ATTRIBUTES: Final = (
+    r"""\b(?:"(?:[^"<]{0,4000}|[^"]{0,300})"|'(?:[^'<]{0,4000}|[^']{0,300})'|[^<>"']{1,4000}+|["']){0,60}+>"""
+)
+TAG: Final = re.compile(rf"<(?:input|meta|textarea|button){_ATTRIBUTES}", re.I)
+"""A tag whole, though the value of an attribute may hold `>` and `<`."""
+AREA: Final = re.compile(rf"(<textarea{_ATTRIBUTES})([^<]{{1,20000}})", re.I)
 TAG_NAMES: Final = re.compile(r"""\b(?:name|id|type|autocomplete|property)\s*=\s*["']?([^"'\s>]+)""", re.I)
 TAG_VALUE: Final = re.compile(r"""\b((?:value|content)\s*=\s*)("[^"]*"|'[^']*'|[^\s>]+)""", re.I)
 
-NESTED: Final = re.compile(r"""([\w.\-]{2,80})\\*["']?\s{0,4}[:=]\s{0,4}(?=[\[{])""")
+NESTED: Final = re.compile(r"""(?<![\w.\-])([\w.\-]{2,})\\*["']?\s{0,4}[:=]\s{0,4}(?=[\[{])""")
 """A name before a nested value, in a text that could not be read as JSON."""
 
 PATTERNS: Final[tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...]] = (
@@ -90,6 +100,16 @@ def is_secret_name(name: str) -> bool:
         or any(f"_{phrase}_" in f"_{flat}_" for phrase in _PHRASES)
         or any(part in joined for part in _SUBSTRINGS)
     )
+
+
+def ends_secret(name: str) -> bool:
+    """Does what stands before a value in text end in the name of a secret? It may be long, and escaped.
+
+    >>> ends_secret("x" * 500 + ".password"), ends_secret("id%3D1%26pin"), ends_secret("shipping")
+    (True, True, False)
+    """
+    end = name[-80:]
+    return is_secret_name(end) or ("%" in end and is_secret_name(unquote_plus(end)))
 
 
 def cards(words: str) -> Iterator[tuple[int, int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from strangler_proxy.core.observation import Observation
+from strangler_proxy.core.observation import Observation, status_class
 
 SESSION_COOKIES: Final = frozenset(
     {"sessionid", "session", "sid", "session_id", "connect.sid", "jsessionid", "phpsessid"}
@@ -40,12 +40,23 @@ class StratumKey:
 
 def stratum(method: str, path_template: str, *, signed_in: bool, control: Observation) -> StratumKey:
     """The stratum of a request and its control's answer. Unknown methods are one stratum, so that none can flood it."""
+    return stratum_of(
+        method, path_template, signed_in=signed_in, status=control.status, content_type=control.content_type
+    )
+
+
+def stratum_of(method: str, path_template: str, *, signed_in: bool, status: int, content_type: str) -> StratumKey:
+    """The stratum of a request by what is known of its control's answer; parameters of the type are left out.
+
+    >>> str(stratum_of("get", "/a", signed_in=False, status=204, content_type="Text/HTML; charset=utf-8"))
+    'GET /a 2xx guest text/html'
+    """
     return StratumKey(
         method=method.upper() if method.upper() in _METHODS else "OTHER",
         path_template=path_template,
-        status_class=control.status_class,
+        status_class=status_class(status),
         signed_in=signed_in,
-        content_type=control.content_type[:100],
+        content_type=content_type.partition(";")[0].strip().lower()[:100],
     )
 
 

@@ -27,6 +27,11 @@ LONGEST: Final = 80
 DEPTH: Final = 12
 SLUGS: Final = 12
 WORDS: Final = 30
+LITERALS: Final = 120
+SINGLE: Final = 0.25
+"""More than WORDS siblings are data once LITERALS visits have shown that so many of them still come only once (of slugs
+SLUGS visits are enough); a site's own pages, however many they are, come again. LITERALS siblings are data in any case.
+"""
 FREQUENT: Final = 4.0
 """A literal stays where it is this many times as frequent as its siblings are on average."""
 
@@ -69,8 +74,8 @@ class Templates:
     _nodes: int = 1
     _root: _Node = field(default_factory=_Node)
 
-    def learn(self, path: str) -> str:
-        """Take in a path (canonical, without query) and return its template as known now.
+    def learn(self, path: str, visits: int = 1) -> str:
+        """Take in a path (canonical, without query), seen `visits` times, and return its template as known now.
 
         >>> templates = Templates()
         >>> templates.learn("/products/17/reviews"), templates.learn("/products/search")
@@ -78,11 +83,11 @@ class Templates:
         """
         segments, _ = _split(path)
         node: _Node | None = self._root
-        self._root.visits += 1
+        self._root.visits += visits
         for segment in segments:
             if node is None:
                 break
-            node = self._enter(node, _parameter(segment) or segment)
+            node = self._enter(node, _parameter(segment) or segment, visits)
         return self.fold(path)
 
     def fold(self, path: str) -> str:
@@ -103,7 +108,7 @@ class Templates:
     def __len__(self) -> int:
         return self._nodes
 
-    def _enter(self, node: _Node, name: str) -> _Node | None:
+    def _enter(self, node: _Node, name: str, visits: int) -> _Node | None:
         if name not in node.under and "{slug}" in node.under and not _PARAMETER.match(name):
             name = "{slug}"
         found = node.under.get(name)
@@ -115,16 +120,16 @@ class Templates:
             self._nodes += 1
             self._fold_literals(node)
             found = node.under.get(name) or node.under["{slug}"]
-        found.visits += 1
+        found.visits += visits
         return found
 
     def _fold_literals(self, node: _Node) -> None:
         """Fold siblings that vary much: many that look like slugs, or very many words."""
         literals = [name for name in node.under if not _PARAMETER.match(name)]
         slugs = [name for name in literals if _SLUG.match(name)]
-        if len(literals) > WORDS:
-            doomed = _infrequent(node, literals)
-        elif len(slugs) > SLUGS:
+        if len(literals) > WORDS and _varies(node, infrequent := _infrequent(node, literals), LITERALS):
+            doomed = infrequent
+        elif len(slugs) > SLUGS and _varies(node, slugs, SLUGS):
             doomed = slugs
         else:
             return
@@ -135,6 +140,14 @@ class Templates:
                 into = node.under["{slug}"] = _Node()
                 self._nodes += 1
             self._nodes -= into.absorb(gone)
+
+
+def _varies(node: _Node, names: list[str], fewest: int) -> bool:
+    """Do these siblings go on being others, after so many visits?"""
+    visits = [node.under[name].visits for name in names]
+    if len(visits) >= LITERALS:
+        return True
+    return sum(visits) >= fewest and visits.count(1) > SINGLE * sum(visits)
 
 
 def _infrequent(node: _Node, literals: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from strangler_proxy.forward.tracing import Identities
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.downstream import Downstream
+    from strangler_proxy.forward.mirror import Mirror
     from strangler_proxy.forward.pool import Pools
     from strangler_proxy.forward.routing import Router
     from strangler_proxy.forward.state import ProxyState
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 class Context:
     """State, options, metrics, pools and router of one engine. `leaving`: it drains, so connections are not kept.
 
-    `connections` are those of clients; `tunnels` says how many of them are WebSockets.
+    `connections` are those of clients; `tunnels` says how many of them are WebSockets. `mirror` None: nothing is.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Context:
         "load",
         "loop",
         "metrics",
+        "mirror",
         "options",
         "pools",
         "pseudonym",
@@ -50,6 +52,7 @@ class Context:
         pools: Pools,
         router: Router,
         loop: asyncio.AbstractEventLoop,
+        mirror: Mirror | None = None,
     ) -> None:
         self.state = state
         self.options = options
@@ -57,6 +60,7 @@ class Context:
         self.pools = pools
         self.router = router
         self.loop = loop
+        self.mirror = mirror
         self.identities = Identities()
         self.repeated = Repeated()
         self.pseudonym = options.pseudonym.encode("ascii")

@@ -42,6 +42,7 @@ class Downstream(ClientTransport):
         "_fresh",
         "_half_closed",
         "_head_bytes",
+        "_head_span",
         "_in_head",
         "_parser",
         "_reading",
@@ -59,7 +60,7 @@ class Downstream(ClientTransport):
         self._fields: list[tuple[bytes, bytes]] = []
         self._fresh = True
         self._half_closed = False
-        self._head_bytes = self._silent_bytes = 0
+        self._head_bytes = self._head_span = self._silent_bytes = 0
         self._in_head = False
         self.last_read = b""
         self._reading: Exchange | None = None
@@ -150,7 +151,11 @@ class Downstream(ClientTransport):
         if self._in_head or self._after is not None or (reading is not None and not reading.body_complete_read):
             return False
         known = self.context.repeated
-        start, end = data.find(b"\r\n"), data.find(END)
+        start = data.find(b"\r\n")
+        end = start + self._head_span  # a head as long as the last one ends where that did: no need to search
+        if not data.startswith(END, end):
+            end = data.find(END)
+            self._head_span = end - start
         head = known.requests.get(data[start:end])
         if head is None or len(data) - end - 4 != head.body_bytes:
             return False

@@ -12,6 +12,8 @@ from typing import Any
 from strangler_proxy.forward.context import Context
 from strangler_proxy.forward.downstream import Downstream
 from strangler_proxy.forward.metrics import CONNECTIONS, HELD, IN_FLIGHT, KEPT_BYTES, OPEN_TUNNELS, ForwardMetrics
+from strangler_proxy.forward.mirror import Mirror
+from strangler_proxy.forward.mirror_metrics import publish
 from strangler_proxy.forward.options import Options
 from strangler_proxy.forward.pool import Pools
 from strangler_proxy.forward.prober import Prober
@@ -30,8 +32,11 @@ class Engine:
 
     port: int = 0
 
-    def __init__(self, state: ProxyState, options: Options, metrics: ForwardMetrics) -> None:
+    def __init__(
+        self, state: ProxyState, options: Options, metrics: ForwardMetrics, mirror: Mirror | None = None
+    ) -> None:
         self.state = state
+        self.mirror = mirror
         self.options = options
         self.metrics = metrics
         self._context: Context | None = None
@@ -71,9 +76,9 @@ class Engine:
         """Be ready to forward, without a port: sweep deadlines, probe endpoints. What all requests share."""
         loop = asyncio.get_running_loop()
         pools, router = Pools(self.options), Router(self.state, self.metrics)
-        context = self._context = Context(self.state, self.options, self.metrics, pools, router, loop)
+        context = self._context = Context(self.state, self.options, self.metrics, pools, router, loop, self.mirror)
         self._sweep_timer = loop.call_later(self.options.sweep_s, self._sweep)
-        self.state.sick_upstreams = lambda: sick_upstreams(pools)
+        self.state.sick_upstreams = lambda: sick_upstreams(pools, self.mirror)
         self._probing = asyncio.create_task(Prober(self.state, pools, self.metrics).run())
         return context
 
@@ -123,6 +128,8 @@ class Engine:
         self.metrics.gauge(OPEN_TUNNELS, context.tunnels)
         self.metrics.gauge(KEPT_BYTES, self.state.kept_bytes)
         show_gauges(context.pools, self.metrics)
+        if self.mirror is not None:
+            publish(self.mirror, self.metrics)
         for key in self.state.table.flags:
             self.metrics.gauge(HELD, len(self.state.flag_runtime(key).gate), flag=key)
 

@@ -24,10 +24,9 @@ from strangler_proxy.forward.answer import answer_head
 from strangler_proxy.forward.edge import Edge
 from strangler_proxy.forward.errors import Problem
 from strangler_proxy.forward.guard import admit
-from strangler_proxy.forward.metrics import CLIENT_LEFT
 from strangler_proxy.forward.phase import ANSWERING, CONNECTING, DONE, HELD, NEW, SENT, Phase
 from strangler_proxy.forward.refusal import refuse
-from strangler_proxy.forward.replay import KeptBody, meet_fence, read_fence
+from strangler_proxy.forward.replay import KeptBody, head_to_send, meet_fence, read_fence
 from strangler_proxy.forward.runtime import FlagRuntime, Lane, RouteRuntime
 from strangler_proxy.forward.settling import settle, settle_answered
 from strangler_proxy.forward.tunnel import inform
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from strangler_proxy.forward.cluster import Member
     from strangler_proxy.forward.context import Context
     from strangler_proxy.forward.downstream import Downstream
+    from strangler_proxy.forward.mirror_copy import Copy
     from strangler_proxy.forward.pool import EndpointPool
     from strangler_proxy.forward.upstream import UpstreamConnection
 
@@ -106,6 +106,7 @@ class Exchange:
     stale: bool = False
     retry_after_s: int = 0
     tunnel: bool = False
+    copy: Copy | None = None
     switched: bytes = b""
     interim: int = 0
     outgoing: list[bytes] = field(default_factory=list)
@@ -142,6 +143,8 @@ class Exchange:
         if self.generation is not self.context.state.unmatched:
             self.match()
         decision = self.context.router.decide(self)
+        if decision.mirror is not None and self.context.mirror is not None:
+            self.context.mirror.consider(self, decision)
         if decision.refuse is not None:
             self.refuse(_REFUSALS[decision.refuse])
         elif decision.hold:
@@ -162,7 +165,10 @@ class Exchange:
         self.body_bytes += len(part)
         if self.body_bytes > self.context.options.max_body_bytes:
             self.refuse(errors.BODY_TOO_LARGE)
-        elif self.chunked:
+            return
+        if self.copy is not None:
+            self.copy.add_body(part)
+        if self.chunked:
             self._add(b"%x\r\n%b\r\n" % (len(part), part))
         else:
             self._add(part)
@@ -177,6 +183,8 @@ class Exchange:
         if self.phase is SENT:
             self.deadline = monotonic() + self.runtime.timeouts.first_byte_s
             self.moved = False
+            if self.copy is not None:
+                self.copy.sent_at = monotonic()
 
     def catch_up(self) -> None:
         """Take in the body that arrived while this request waited for the ones before it."""
@@ -262,9 +270,7 @@ class Exchange:
         self.moved = False
         self.deadline = (self.started if self.deadline == 0.0 else monotonic()) + self.runtime.timeouts.first_byte_s
         connection.begin(self, self.method == b"HEAD")
-        head = self.head
-        if self.replay is not None:
-            head = b"%bX-Strangler-Replay: %b\r\n\r\n" % (head[:-2], self.replay.value.encode())
+        head = self.head if self.replay is None and self.copy is None else head_to_send(self)
         if not self.has_body:
             self.outgoing = [head]
         else:
@@ -289,6 +295,8 @@ class Exchange:
     def check(self, now: float) -> None:
         """Look at the deadlines; the sweep calls it a few times a second."""
         waiting.check(self, now)
+        if self.copy is not None:
+            self.copy.check(now)
 
     # The answer.
 
@@ -316,6 +324,8 @@ class Exchange:
         self.status = status
         if self.kept is not None:
             self._drop_kept()
+        if self.copy is not None:
+            connection.tap = self.copy.answered(status, answer)
         connection.until_eof = not bodiless and not answer.chunked and answer.content_length < 0
         connection.out.append(answer_head(self, status, answer, bodiless=bodiless))
 
@@ -337,7 +347,10 @@ class Exchange:
         settle_answered(self)
         if by_eof and self.answer_chunked:
             self.downstream.transport.write(b"0\r\n\r\n")
+        copy, self.copy = self.copy, None
         self.finish(close=not self.keep_alive)
+        if copy is not None:
+            copy.mirror.ended(self, copy)
 
     # Ways out.
 
@@ -347,23 +360,11 @@ class Exchange:
 
     def client_left(self) -> None:
         """Nobody waits for the answer any more."""
-        if self.phase is not DONE:
-            self.context.metrics.count(CLIENT_LEFT)
-            self.leave_upstream("left")
-            self.lane = None
-            self.status = 499
-            self.finish(close=True)
+        waiting.client_left(self)
 
     def leave_upstream(self, outcome: str) -> None:
         """Take the request away from wherever it is or waits: `refused` or `left`."""
-        waiting.leave(self, outcome)
-        if self.pool is not None:
-            self.pool.forget(self)
-        upstream = self.upstream
-        if upstream is not None:
-            self.upstream = None
-            if upstream.exchange is self:
-                upstream.detach()
+        waiting.leave_upstream(self, outcome)
 
     def _drop_kept(self) -> None:
         if self.kept is not None:
@@ -390,4 +391,6 @@ class Exchange:
             self.lane.series.observe(self.status, elapsed_s)
         if self.context.options.access_log:
             log_request(self, elapsed_s)
+        if self.copy is not None:
+            self.copy.mirror.lost(self, self.copy)
         self.downstream.exchange_done(self, close or not self.body_complete)

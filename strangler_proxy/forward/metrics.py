@@ -6,6 +6,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from strangler_proxy.forward import mirror_metrics
+
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the latency buckets in seconds."""
 
@@ -57,6 +59,7 @@ _HELP: Final = {
     KEPT_BYTES: "Bytes of request bodies kept for a replay.",
     TUNNELS: "WebSockets that were opened.",
     OPEN_TUNNELS: "WebSockets that are open now.",
+    **mirror_metrics.HELP,
 }
 
 
@@ -116,6 +119,10 @@ class ForwardMetrics:
         """Add one to a counter of rare events."""
         key = (name, tuple(labels.items()))
         self.counters[key] = self.counters.get(key, 0) + 1
+
+    def set_counter(self, name: str, number: int, **labels: str) -> None:
+        """Take over a counter that is kept elsewhere."""
+        self.counters[name, tuple(labels.items())] = number
 
     def value(self, name: str, **labels: str) -> int:
         """What a counter says; 0 if it never counted."""

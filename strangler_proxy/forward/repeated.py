@@ -104,6 +104,7 @@ class Repeated:
             or fields.chunked
             or fields.coded
             or fields.fence
+            or fields.shadow
             or not _is_split_so(data[start + 2 : end], raw)
         ):
             return

@@ -49,6 +49,14 @@ class KeptBody:
         self.parts = []
 
 
+def head_to_send(exchange: Exchange) -> bytes:
+    """The head with what this attempt adds: that it is a replay, and what the mirror asks of a write."""
+    head = exchange.head
+    if exchange.replay is not None:
+        head = b"%bX-Strangler-Replay: %b\r\n\r\n" % (head[:-2], exchange.replay.value.encode())
+    return head if exchange.copy is None else exchange.copy.sending(head)
+
+
 def read_fence(status: int, value: bytes) -> FenceAnswer | None:
     """The fence that an answer met, None for every other answer."""
     if status != FENCE_STATUS or not value:

@@ -8,7 +8,7 @@ from strangler_proxy.core.breaker import Breaker, BreakerPolicy
 from strangler_proxy.core.decision import Decision, Reason
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.route import Access, Cluster, Route, Timeouts
-from strangler_proxy.core.stage import STAGE_TABLE, Origin, Serve
+from strangler_proxy.core.stage import STAGE_TABLE, Mirror, Origin, Serve
 from strangler_proxy.core.table import CompiledRoute
 from strangler_proxy.forward.gate import Gate
 from strangler_proxy.forward.metrics import ForwardMetrics, Series
@@ -16,6 +16,7 @@ from strangler_proxy.forward.metrics import ForwardMetrics, Series
 if TYPE_CHECKING:
     from strangler_proxy.core.rate import RateLimit
     from strangler_proxy.forward.cluster import ClusterState
+    from strangler_proxy.forward.mirror_targets import Target
     from strangler_proxy.forward.pool import EndpointPool, Pools
 
 _DECISIONS_KEPT = 4_096
@@ -73,6 +74,7 @@ class RouteRuntime:
         "limit",
         "name",
         "route",
+        "targets",
         "timeouts",
         "unrouted",
     )
@@ -93,6 +95,7 @@ class RouteRuntime:
         self.unrouted: Decision | None = None
         self._towards: dict[tuple[Origin, Reason], Decision] = {}
         self.lanes: dict[int, Lane] = {}
+        self.targets: dict[int, Target] = {}
         self.decided: dict[tuple[bytes, str], Decision] = {}
 
     def __repr__(self) -> str:
@@ -130,10 +133,11 @@ class RouteRuntime:
         return made
 
     @classmethod
-    def unmatched(cls, cluster: Cluster, timeouts: Timeouts) -> RouteRuntime:
-        """Of what no route matches: the default cluster serves it."""
+    def unmatched(cls, cluster: Cluster, timeouts: Timeouts, *, mirrored: bool = False) -> RouteRuntime:
+        """Of what no route matches: the default cluster serves it; `mirrored`: another one gets copies."""
         made = cls("-", timeouts)
-        made.unrouted = Decision(serve=Origin.MONOLITH, cluster=cluster, mirror=None, reason=Reason.NO_ROUTE)
+        mirror = Origin.EXTRACTED if mirrored else None
+        made.unrouted = Decision(serve=Origin.MONOLITH, cluster=cluster, mirror=mirror, reason=Reason.NO_ROUTE)
         return made
 
     def remember(self, key: tuple[bytes, str], decision: Decision) -> None:
@@ -161,6 +165,8 @@ class RouteRuntime:
         found = self._towards.get((origin, reason))
         if found is None:
             cluster = self.compiled.clusters[origin]
-            found = Decision(serve=origin, cluster=cluster, mirror=None, reason=reason)
+            mirrors = STAGE_TABLE[self.compiled.flag.stage].mirror is Mirror.OTHER
+            mirror = origin.other if mirrors else None
+            found = Decision(serve=origin, cluster=cluster, mirror=mirror, reason=reason)
             self._towards[origin, reason] = found
         return found

@@ -30,8 +30,18 @@ _MATCHES_KEPT: Final = 4_096
 class ProxyState:
     """The meeting point of the follower (writes) and the engine (reads)."""
 
-    def __init__(self, table: RoutingTable, *, options: Options, signer: Signer | None, own_writes: OwnWrites) -> None:
+    def __init__(
+        self,
+        table: RoutingTable,
+        *,
+        options: Options,
+        signer: Signer | None,
+        own_writes: OwnWrites,
+        mirrors_unmatched: bool = False,
+    ) -> None:
         self.table = table
+        self.mirrors_unmatched = mirrors_unmatched
+        """Does somebody get copies of what no route matches?"""
         self.killed: frozenset[str] = frozenset()
         self.options = options
         self.signer = signer
@@ -147,7 +157,9 @@ class ProxyState:
         self.table = table
         self.matches: dict[tuple[bytes, bytes, bytes], RouteRuntime] = {}
         self._routes: dict[str, RouteRuntime] = {}
-        self.unmatched = RouteRuntime.unmatched(table.default_cluster, self.options.timeouts)
+        self.unmatched = RouteRuntime.unmatched(
+            table.default_cluster, self.options.timeouts, mirrored=self.mirrors_unmatched
+        )
         self.asks_headers = any(route.headers for route in table.routes)
         self.asks_query = any(route.query for route in table.routes)
         limited = {route.name for route in table.routes if route.rate is not None}

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Final
 from strangler_proxy.forward.metrics import BREAKER_OPEN, EJECTED, PENDING, ForwardMetrics
 
 if TYPE_CHECKING:
+    from strangler_proxy.forward.mirror import Mirror
     from strangler_proxy.forward.pool import Pools
 
 MOST_TOLD: Final = 32
 """Of each kind; a heartbeat stays small."""
 
 
-def sick_upstreams(pools: Pools) -> dict[str, list[str]]:
+def sick_upstreams(pools: Pools, mirror: Mirror | None = None) -> dict[str, list[str]]:
     """`breakers`: "CLUSTER/ROUTE open|half-open"; `ejected`: "CLUSTER HOST:PORT outlier|probe".
 
+    Of the mirror: `unmirrored`: "CLUSTER"; `unproven`: "FLAG HOST:PORT", to which no write is mirrored any more.
     Empty where all is well.
     """
     now = monotonic()
@@ -31,6 +33,10 @@ def sick_upstreams(pools: Pools) -> dict[str, list[str]]:
         if (why := member.why_out(now))
     ]
     found = {"breakers": sorted(breakers)[:MOST_TOLD], "ejected": sorted(ejected)[:MOST_TOLD]}
+    if mirror is not None:
+        paused = {each.cluster.name for each in mirror.targets.clusters.values() if not each.breaker.closed}
+        found["unmirrored"] = sorted(paused)[:MOST_TOLD]
+        found["unproven"] = mirror.proofs.lost(now)[:MOST_TOLD]
     return {kind: names for kind, names in found.items() if names}
 
 

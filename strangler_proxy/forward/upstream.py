@@ -18,6 +18,7 @@ from strangler_proxy.forward.tunnel import open_tunnel
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.exchange import Exchange
+    from strangler_proxy.forward.mirror_copy import Copy
     from strangler_proxy.forward.pool import EndpointPool
 
 _NO_BODY = (204, 304)
@@ -36,6 +37,7 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_again",
         "_full",
+        "_head_end",
         "_left",
         "_paused",
         "_raw",
@@ -54,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         "parser",
         "pool",
         "reusable",
+        "tap",
         "trailers",
         "transport",
         "until_eof",
@@ -62,6 +65,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, pool: EndpointPool) -> None:
         self.pool = pool
         self.exchange: Exchange | None = None
+        self.tap: Copy | None = None
         self.closed = False
         self.idle_since = 0.0
         self.out: list[bytes] = []
@@ -73,7 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.final = self.complete = self.reusable = self.head_only = self.heard = self.until_eof = self._paused = (
             self._full
         ) = self._again = False
-        self._left = self._status = 0
+        self._left = self._status = self._head_end = 0
         self.parser = httptools.HttpResponseParser(self)
 
     def __repr__(self) -> str:
@@ -82,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, exchange: Exchange, head_only: bool) -> None:
         """Expect the answer to a request."""
         self.exchange = exchange
+        self.tap = None
         self.head_only = head_only
         self.final = self.complete = self.heard = self.until_eof = False
         self._left = self._silent_bytes = 0
@@ -195,7 +200,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _repeats(self, exchange: Exchange, data: bytes) -> bool:
         """Does this answer begin with a head that came before? Then it is passed on, its body counted, not parsed."""
-        end = data.find(END)
+        end = self._head_end  # where the last head ended
+        if not data.startswith(END, end):
+            end = self._head_end = data.find(END)
         head = exchange.context.repeated.answers.get(data[:end])
         if head is None:
             return False
@@ -209,12 +216,13 @@ class UpstreamConnection(asyncio.Protocol):
         out = self.out
         if self.exchange is exchange:
             transport = exchange.downstream.transport
+            if self.tap is not None:
+                self.tap.tap(data, end + 4)
             if size < _LARGE:
                 out.append(data[end + 4 :])
                 transport.write(b"".join(out))
             else:
-                transport.write(b"".join(out))
-                transport.write(memoryview(data)[end + 4 :])
+                transport.writelines((*out, memoryview(data)[end + 4 :]))
             if not left:
                 self.complete = True
                 self._done(exchange, malformed=False)
@@ -227,6 +235,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.reusable = False
             data = data[: self._left]
         self._left -= len(data)
+        if self.tap is not None:
+            self.tap.tap(data)
         self.out.append(data)
         if not self._left:
             self.complete = True
@@ -284,7 +294,10 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is None or self.complete:
             self.reusable = False
-        elif exchange.answer_chunked:
+            return
+        if self.tap is not None:
+            self.tap.tap(body)
+        if exchange.answer_chunked:
             self.out += (b"%x\r\n" % len(body), body, b"\r\n")
         else:
             self.out.append(body)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from strangler_proxy.core.breaker import Outcome
 from strangler_proxy.forward import errors, retry
-from strangler_proxy.forward.metrics import UPSTREAM_ERRORS
-from strangler_proxy.forward.phase import ANSWERING, CONNECTING, HELD, NEW, SENT
+from strangler_proxy.forward.metrics import CLIENT_LEFT, UPSTREAM_ERRORS
+from strangler_proxy.forward.phase import ANSWERING, CONNECTING, DONE, HELD, NEW, SENT
 from strangler_proxy.forward.settling import settle
 
 if TYPE_CHECKING:
@@ -63,6 +63,28 @@ def leave(exchange: Exchange, outcome: str) -> None:
     waited_s = monotonic() - exchange.held_at
     exchange.held_s += waited_s
     exchange.context.metrics.held(flag_runtime.key, outcome, waited_s)
+
+
+def leave_upstream(exchange: Exchange, outcome: str) -> None:
+    """Take a request away from wherever it is or waits: `refused` or `left`."""
+    leave(exchange, outcome)
+    if exchange.pool is not None:
+        exchange.pool.forget(exchange)
+    upstream = exchange.upstream
+    if upstream is not None:
+        exchange.upstream = None
+        if upstream.exchange is exchange:
+            upstream.detach()
+
+
+def client_left(exchange: Exchange) -> None:
+    """Nobody waits for the answer any more."""
+    if exchange.phase is not DONE:
+        exchange.context.metrics.count(CLIENT_LEFT)
+        leave_upstream(exchange, "left")
+        exchange.lane = None
+        exchange.status = 499
+        exchange.finish(close=True)
 
 
 def check(exchange: Exchange, now: float) -> None:

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from strangler_proxy.core.bucketing import BUCKETS, parse_weight
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.route import Cluster
 from strangler_proxy.core.stage import Origin
-from strangler_proxy.plan import data_section, route_section
+from strangler_proxy.plan import compare_section, data_section, route_section
 from strangler_proxy.plan.fields import Fields, Problems
+from strangler_proxy.plan.policy_section import sample
 
 RESERVED = "all"
 
@@ -47,18 +47,20 @@ def parse_with_places(text: str, file_name: str, environment: Mapping[str, str])
         )
     head = document.table("capability", "capability")
     defaults = {origin: head.text(origin.value, "") for origin in Origin if head.has(origin.value)}
+    routes = route_section.routes(document, key, defaults)
     capability = Capability(
         key=key,
         file_name=PurePath(file_name).name,
         file_text=text,
-        routes=route_section.routes(document, key, defaults),
+        routes=routes,
         clusters=route_section.clusters(document, environment),
         salt=head.text("salt", key),
         manifest=data_section.manifest(document, key),
         allow=frozenset(head.texts("allow")),
         deny=frozenset(head.texts("deny")),
         fallback_safe=head.flag("fallback_safe", True),
-        mirror_sample=_sample(head),
+        mirror_sample=sample(head),
+        judging=compare_section.judging(document, [route.name for route in routes]),
     )
     if head.text("key", key) != key:
         head.problem("key", f'key "{head.values["key"]}" is not the file\'s name "{key}"')
@@ -107,13 +109,3 @@ def document_of(text: str, file_name: str) -> Fields:
         raise DeclarationError([f"{file_name}:{line}: not TOML: {what[:1].lower()}{what[1:]}{column}"]) from None
     problems = Problems(file_name, text)
     return Fields(values, (), "file", problems)
-
-
-def _sample(head: Fields) -> int:
-    if isinstance(head.values.get("mirror_sample"), str):
-        try:
-            return parse_weight(head.text("mirror_sample"))
-        except ValueError as error:
-            head.problem("mirror_sample", str(error).replace("weight", "mirror_sample", 1))
-            return BUCKETS
-    return head.whole("mirror_sample", BUCKETS, 0, BUCKETS)

@@ -7,6 +7,7 @@ from typing import Any
 
 from strangler_proxy.core.balance import Balance
 from strangler_proxy.core.breaker import BreakerPolicy
+from strangler_proxy.core.bucketing import BUCKETS, parse_weight
 from strangler_proxy.core.outlier import OutlierPolicy
 from strangler_proxy.core.probe import ProbePolicy
 from strangler_proxy.core.rate import Rate
@@ -37,7 +38,19 @@ def route_policies(fields: Fields) -> dict[str, Any]:
         "breaker": _breaker(fields.table("breaker", f"{fields.what}, breaker")),
         "rate": _rate(fields.table("rate", f"{fields.what}, rate")) if fields.has("rate") else None,
         "idempotency_key": fields.flag("idempotency_key", False),
+        "mirror_sample": sample(fields) if fields.has("mirror_sample") else None,
     }
+
+
+def sample(fields: Fields) -> int:
+    """`mirror_sample`: "10%" or 0..10000, all where it is left out."""
+    if isinstance(fields.values.get("mirror_sample"), str):
+        try:
+            return parse_weight(fields.text("mirror_sample"))
+        except ValueError as error:
+            fields.problem("mirror_sample", str(error).replace("weight", "mirror_sample", 1))
+            return BUCKETS
+    return fields.whole("mirror_sample", BUCKETS, 0, BUCKETS)
 
 
 def _breaker(fields: Fields) -> BreakerPolicy:

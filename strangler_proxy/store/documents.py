@@ -17,6 +17,7 @@ from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftRefere
 from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.core.table import RoutingTable
+from strangler_proxy.store.judging_documents import judging_document, judging_from
 from strangler_proxy.store.policies import cluster_policy, cluster_policy_from, route_policy, route_policy_from
 
 Document = dict[str, Any]
@@ -238,6 +239,7 @@ def capability_document(capability: Capability) -> Document:
         "deny": sorted(capability.deny),
         "fallback_safe": capability.fallback_safe,
         "mirror_sample": capability.mirror_sample,
+        "judging": judging_document(capability.judging),
     }
 
 
@@ -257,6 +259,7 @@ def capability_from(document: Mapping[str, Any]) -> Capability:
             deny=frozenset(document["deny"]),
             fallback_safe=bool(document["fallback_safe"]),
             mirror_sample=int(document["mirror_sample"]),
+            judging=judging_from(document.get("judging", {})),
         ),
     )
 

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.errors import UnknownName
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.judging import Judging
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.ports import Heartbeat
 from strangler_proxy.store.change import Change, read_flag, switch
 from strangler_proxy.store.database import Connection, Database
-from strangler_proxy.store.documents import manifest_from
+from strangler_proxy.store.documents import manifest_from, parsed
+from strangler_proxy.store.judging_documents import judging_from
 from strangler_proxy.store.queries import queries
 from strangler_proxy.store.rows import heartbeat_of_row
 from strangler_proxy.store.switching import LIVE_S, held, released, unknown_flag
@@ -90,6 +92,17 @@ class PostgresManifests:
             if row["manifest"] is None:
                 raise no_manifest(flag)
             return manifest_from(row["manifest"])
+
+        return await self._database.run(work)
+
+    async def judging(self, flag: str) -> Judging:
+        """Raises UnknownName."""
+
+        async def work(connection: Connection) -> Judging:
+            row = await (await connection.execute(queries("table")["judging"], {"key": flag})).fetchone()
+            if row is None:
+                raise unknown_flag(flag)
+            return parsed(f"judging of {flag!r}", lambda: judging_from(row["judging"]))
 
         return await self._database.run(work)
 

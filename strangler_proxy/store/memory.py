@@ -10,12 +10,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.judging import Judging
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.ports import AuditEntry, AuditVerdict, Heartbeat, Operation, Pulse
+from strangler_proxy.core.rules import Rule
 from strangler_proxy.core.stage import Stage
 from strangler_proxy.core.table import RoutingTable
 from strangler_proxy.store.chain import Walk, next_entry
 from strangler_proxy.store.declared import Declared, account_of, compile_table, plan_apply, undeclared
+from strangler_proxy.store.evidence_memory import MemoryEvidence
 from strangler_proxy.store.flags import no_manifest
 from strangler_proxy.store.memory_work import MemoryOperations, MemorySync
 from strangler_proxy.store.opened import Store
@@ -57,6 +60,26 @@ class Memory:
         if key not in self.flags:
             raise unknown_flag(key)
         return self.flags[key]
+
+    def declared_rules(self, key: str) -> Sequence[Rule]:
+        """Raises UnknownName."""
+        self.flag(key)
+        return self.capabilities[key].judging.rules
+
+    def record_rule(
+        self,
+        *,
+        actor: str,
+        verb: str,
+        subject: str,
+        reason: str,
+        before: Mapping[str, object],
+        after: Mapping[str, object],
+    ) -> None:
+        """An audit entry at the current revision: proxies have nothing to load."""
+        self.record(
+            actor=actor, verb=verb, subject=subject, reason=reason, before=before, after=after, revision=self.revision
+        )
 
     def table(self) -> RoutingTable:
         """Compiled from what is declared."""
@@ -202,6 +225,11 @@ class MemoryManifests:
             raise no_manifest(flag)
         return manifest
 
+    async def judging(self, flag: str) -> Judging:
+        """Raises UnknownName."""
+        self._memory.flag(flag)
+        return self._memory.capabilities[flag].judging
+
 
 class MemorySwitches:
     """Switchboard."""
@@ -317,6 +345,7 @@ def memory_store(*, clock: Clock = _now, lease_s: float = LEASE_S) -> Store:
     """The twin of `open_store`; `clock` stands for the control database's clock (UTC)."""
     memory = Memory(clock)
     operations = MemoryOperations(clock, lease_s=lease_s)
+    evidence = MemoryEvidence(clock=clock, declared=memory.declared_rules, record=memory.record_rule)
 
     async def shut() -> None:
         memory.listeners.clear()
@@ -329,5 +358,6 @@ def memory_store(*, clock: Clock = _now, lease_s: float = LEASE_S) -> Store:
         manifests=MemoryManifests(memory),
         switches=MemorySwitches(memory, operations),
         records=MemoryRecords(memory, operations),
+        evidence=evidence,
         shut=shut,
     )

@@ -15,6 +15,8 @@ from strangler_proxy.core.ports import (
     TableSource,
 )
 from strangler_proxy.store.database import Database
+from strangler_proxy.store.evidence_opened import Evidence
+from strangler_proxy.store.evidence_postgres import PostgresEvidence
 from strangler_proxy.store.flags import PostgresFlags, PostgresManifests
 from strangler_proxy.store.records import PostgresRecords
 from strangler_proxy.store.switchboard import PostgresSwitches
@@ -34,6 +36,7 @@ class Store:
     manifests: Manifests
     switches: Switchboard
     records: Records
+    evidence: Evidence
     shut: Callable[[], Awaitable[None]]
 
     async def close(self) -> None:
@@ -54,6 +57,7 @@ def open_store(
     `timeout_s` bounds each call, `size` the connections (LISTEN takes one more).
     """
     database = Database(dsn, size=size, timeout_s=timeout_s, application=application)
+    evidence = PostgresEvidence(database)
     return Store(
         tables=PostgresTables(database),
         flags=PostgresFlags(database),
@@ -62,5 +66,6 @@ def open_store(
         manifests=PostgresManifests(database),
         switches=PostgresSwitches(database),
         records=PostgresRecords(database),
+        evidence=evidence,
         shut=database.close,
     )

@@ -51,12 +51,15 @@ def route_policy(route: Route) -> Document:
         "breaker": dataclasses.asdict(route.breaker),
         "rate": None if route.rate is None else dataclasses.asdict(route.rate),
         "idempotency_key": route.idempotency_key,
+        "mirror_sample": route.mirror_sample,
     }
 
 
 def route_policy_from(document: Mapping[str, Any]) -> Document:
     """Keyword arguments of `Route`. Raises KeyError, TypeError or ValueError for what makes no sense."""
+    sample = document.get("mirror_sample")
     return {
+        "mirror_sample": None if sample is None else int(sample),
         "breaker": _read(BreakerPolicy, document.get("breaker") or {}),
         "rate": _read(Rate, document["rate"]) if document.get("rate") else None,
         "idempotency_key": bool(document.get("idempotency_key", False)),

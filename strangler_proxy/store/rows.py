@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.flag import Flag
@@ -20,10 +20,12 @@ from strangler_proxy.store.documents import (
     flag_from,
     manifest_document,
     manifest_from,
+    parsed,
     route_document,
     route_from,
     time_text,
 )
+from strangler_proxy.store.judging_documents import judging_document, judging_from
 
 Row = Mapping[str, Any]
 Values = dict[str, Any]
@@ -92,6 +94,7 @@ def capability_values(capability: Capability, *, at: dt.datetime, by: str) -> Va
         "file_name": capability.file_name,
         "file_text": capability.file_text,
         "manifest": None if manifest is None else Jsonb(manifest_document(manifest)),
+        "judging": Json(judging_document(capability.judging)),
         "at": at,
         "by": by,
     }
@@ -111,6 +114,7 @@ def capability_of_rows(row: Row, flag: Flag, routes: Iterable[Route], clusters: 
         deny=flag.deny,
         fallback_safe=flag.fallback_safe,
         mirror_sample=flag.mirror_sample,
+        judging=parsed(f"judging of {row['key']!r}", lambda: judging_from(row["judging"])),
     )
 
 

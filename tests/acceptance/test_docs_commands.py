@@ -21,7 +21,7 @@ OFFSET = 23_000
 
 STARTS_ITSELF = {"your-first-migration.md", "run-side-by-side.md"}
 RUN_ON_THE_SHARED_STACK = {"flip-a-route.md", "go-back.md"}
-RUN_ALONE = {"try-in-front-of-your-monolith.md"}
+RUN_ALONE = {"try-in-front-of-your-monolith.md", "shadow-reads.md", "shadow-writes.md", "read-a-shadow-report.md"}
 RUN_ELSEWHERE = {"put-a-front-before-it.md"}  # tests/integration/test_fronts.py runs its files as printed
 PAGES = sorted([*(ROOT / "docs/tutorial").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")])
 
@@ -32,7 +32,7 @@ def script(page: Path, offset: int) -> str:
     for port in sorted({int(p) for p in re.findall(r"127\.0\.0\.1:(\d{4,5})", text)}, reverse=True):
         if port < 9000:
             text = text.replace(f":{port}", f":{port + offset}")
-    for port in (9000, 9001):
+    for port in (9000, 9001, 9002):
         text = re.sub(rf"\b{port}\b", str(free_port()), text)
     text = text.replace("make .venv/.ready", ":").replace("source .venv/bin/activate", ":")
     return f"set -eum\n{text}"

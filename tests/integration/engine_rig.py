@@ -304,11 +304,15 @@ class Rig:
             self.table(**flag), options=self.options, signer=self.signer, own_writes=self._own_writes
         )
         self.state.on_learned = lambda key, told: self.learned.append((key, told))
-        self.engine = Engine(self.state, self.options, self.metrics)
+        self.engine = self.make_engine()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         assert self._ready.wait(5)
         self.port = self.engine.port
+
+    def make_engine(self) -> Engine:
+        """The engine of this rig; not listening yet."""
+        return Engine(self.state, self.options, self.metrics)
 
     def table(self, *, stage: Stage = Stage.MONOLITH, owns_data: bool = True, **flag: Any) -> RoutingTable:
         """A table with the flag so."""
@@ -391,8 +395,6 @@ def rig(options: Options | None = None, *, tls: ssl.SSLContext | None = None, **
 def wait_until(condition: Callable[[], bool], timeout_s: float = 3.0) -> bool:
     """Wait until something is true; False if it never was."""
     until = time.monotonic() + timeout_s
-    while time.monotonic() < until:
-        if condition():
-            return True
+    while not (met := condition()) and time.monotonic() < until:
         time.sleep(0.005)
-    return condition()
+    return met

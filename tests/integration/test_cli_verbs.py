@@ -94,7 +94,7 @@ def test_a_flip_shows_start_state_current_state_and_the_next_command(rig: Rig) -
         done = rig.run("flip", "auth", "shadow", "--reason", "have a look")
         assert done.code == 0
         assert "monolith -> shadow" in done.out
-        assert "not built" in done.out
+        assert "none -> 100% to extracted" in done.out
         assert re.search(r"acknowledged by 1 of 1 live proxies in \d+\.\d\d s", done.err)
         assert "next: strangler flip auth canary --weight 5%" in done.err
         done = rig.run("flip", "auth", "canary", "--weight", "25%", "-o", "json")
@@ -104,7 +104,7 @@ def test_a_flip_shows_start_state_current_state_and_the_next_command(rig: Rig) -
         status = rig.run("status")
         assert "canary 25%" in status.out
         assert "1/1" in status.out
-        assert "mirroring: not built" in status.out
+        assert "no evidence yet" in " ".join(status.out.split())
         assert "live, lag 0.12 s" in status.out
         assert "\x1b[" not in status.out
     again = rig.run("flip", "auth", "canary", "--no-wait")

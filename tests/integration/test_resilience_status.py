@@ -14,7 +14,12 @@ from strangler_proxy.store.memory import memory_store
 from tests.integration.control_rig import Proxy, Rig, control_rig
 from tests.integration.resilience_rig import closing, cluster_rig
 
-SICK = {"breakers": ["payments/payments-list open"], "ejected": ["payments 127.0.0.1:8003 outlier"]}
+SICK = {
+    "breakers": ["payments/payments-list open"],
+    "ejected": ["payments 127.0.0.1:8003 outlier"],
+    "unmirrored": ["payments"],
+    "unproven": ["payments 127.0.0.1:8003"],
+}
 
 
 @pytest.fixture
@@ -59,5 +64,7 @@ def test_status_and_watch_show_them(control: Rig, database: str) -> None:
         shown = control.run("status")
         assert "breaker payments/payments-list open" in shown.err
         assert "ejected payments 127.0.0.1:8003 outlier" in shown.err
+        assert "mirror paused to payments" in shown.err
+        assert "no writes to payments 127.0.0.1:8003" in shown.err
         watched = control.run("watch", "--count", "1", "--output", "json")
         assert watched.document["proxies"][0]["upstreams"] == SICK

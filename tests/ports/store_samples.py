@@ -50,6 +50,7 @@ CATALOG = Capability(
             breaker=BreakerPolicy(failures=3, share=20, window_s=4.0, open_s=0.5, trials=2),
             rate=Rate(per_s=2.5, burst=9),
             idempotency_key=True,
+            mirror_sample=1_250,
             clusters={Origin.MONOLITH: "monolith", Origin.EXTRACTED: "catalog"},
         ),
     ),

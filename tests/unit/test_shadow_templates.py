@@ -60,6 +60,24 @@ def test_very_many_words_fold_and_the_frequent_one_stays() -> None:
     assert len(templates) < 50
 
 
+def test_the_pages_of_a_large_site_stay_apart_though_none_is_frequent() -> None:
+    chance, templates = random.Random(7), Templates()
+    pages = [f"/{first}{second}" for first in WORDS[:8] for second in WORDS[:8]]
+    for page in pages:  # a crawler comes first
+        templates.learn(f"{page}/17")
+    for _ in range(5_000):
+        templates.learn(f"{chance.choice(pages)}/{chance.randrange(1_000)}")
+    assert {templates.fold(f"{page}/42") for page in pages} == {f"{page}/{{id}}" for page in pages}
+
+
+def test_pages_with_dashes_in_their_names_stay_apart_when_they_come_again() -> None:
+    chance, templates = random.Random(7), Templates()
+    pages = [f"/{word}-page" for word in WORDS] + ["/sign-in", "/sign-out", "/my-orders", "/gift-cards"]
+    for _ in range(500):
+        templates.learn(chance.choice(pages))
+    assert {templates.fold(page) for page in pages} == set(pages)
+
+
 def test_a_template_given_earlier_is_folded_again() -> None:
     templates = Templates()
     early = templates.learn("/tags/blue-hat")
@@ -94,3 +112,15 @@ def test_shapes_and_sessions() -> None:
     assert [shape(each) for each in ("search", "v1", "sign-in", "é")] == [None, None, None, "{slug}"]
     assert is_signed_in([("authorization", "Bearer x")])
     assert not is_signed_in([("cookie", "sessionid=; a=b")])
+
+
+def test_visits_that_come_together_count_as_many() -> None:
+    together, apart = Templates(), Templates()
+    words = [f"word{chr(97 + number // 26)}{chr(97 + number % 26)}" for number in range(150)]
+    together.learn("/a/search", visits=200)
+    for _ in range(200):
+        apart.learn("/a/search")
+    for word in words:
+        assert together.learn(f"/a/{word}") == apart.learn(f"/a/{word}")
+    assert together.fold("/a/search") == "/a/search"
+    assert together.fold(f"/a/{words[0]}") == "/a/{slug}"

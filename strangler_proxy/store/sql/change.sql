@@ -19,10 +19,10 @@ SELECT pg_notify('strangler_table', %(revision)s::text)
 
 -- name: capability
 -- Write what was applied.
-INSERT INTO strangler.capability (key, file_name, file_text, manifest, applied_at, applied_by)
-VALUES (%(key)s, %(file_name)s, %(file_text)s, %(manifest)s, %(at)s, %(by)s)
+INSERT INTO strangler.capability (key, file_name, file_text, manifest, judging, applied_at, applied_by)
+VALUES (%(key)s, %(file_name)s, %(file_text)s, %(manifest)s, %(judging)s, %(at)s, %(by)s)
 ON CONFLICT (key) DO UPDATE SET file_name = excluded.file_name, file_text = excluded.file_text,
-    manifest = excluded.manifest, applied_at = excluded.applied_at, applied_by = excluded.applied_by
+    manifest = excluded.manifest, judging = excluded.judging, applied_at = excluded.applied_at, applied_by = excluded.applied_by
 
 -- name: flag
 -- Write a flag, whole.

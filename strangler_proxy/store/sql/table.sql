@@ -34,11 +34,15 @@ SELECT capability, name, endpoints, policy FROM strangler.cluster ORDER BY capab
 
 -- name: capabilities
 -- What was applied of each capability beyond flag, routes and clusters.
-SELECT key, file_name, file_text, manifest FROM strangler.capability ORDER BY key
+SELECT key, file_name, file_text, manifest, judging FROM strangler.capability ORDER BY key
 
 -- name: manifest
 -- The ownership manifest of one flag.
 SELECT manifest FROM strangler.capability WHERE key = %(key)s
+
+-- name: judging
+-- What one flag declares about judging.
+SELECT judging FROM strangler.capability WHERE key = %(key)s
 
 -- name: listen
 -- Hear of every new revision.
