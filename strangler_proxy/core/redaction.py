@@ -43,7 +43,7 @@ _LEVELS: Final = 20
 """Escaped `name%3Dvalue` after each other that are looked into; what comes after them is taken for a secret."""
 _WITHHELD: Final = frozenset({"authorization", "proxy-authorization", "www-authenticate", "authentication-info"})
 _TARGETS: Final = frozenset({"location", "content-location", "referer", "refresh", "link", "origin"})
-_SECRET_STEPS: Final = re.compile(
+SECRET_STEPS: Final = re.compile(
     r"reset|token|verif|confirm|magic|invit|activat|unsubscribe|session|secret|passw", re.I
 )
 _PLAIN_STEP: Final = re.compile(r"[a-z]{1,24}(?:-[a-z]{1,24})*\Z")
@@ -131,7 +131,7 @@ class Redactor:
         segments: list[str] = []
         for segment in self._patterns(path).split("/"):
             plain = unquote(segment)
-            if before and _SECRET_STEPS.search(before) and plain and not _PLAIN_STEP.match(plain):
+            if before and SECRET_STEPS.search(before) and plain and not _PLAIN_STEP.match(plain):
                 segments.append(plain if plain.startswith("[") and plain.endswith("]") else self.mark("secret", plain))
             else:
                 clean = self._decoded(plain)

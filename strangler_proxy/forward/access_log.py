@@ -1,17 +1,44 @@
-"""The canonical line of a request: the event `request.forwarded`, facts as keys; no queries, bodies or cookies."""
+"""The canonical line of a request: the event `request.forwarded`, facts as keys; no queries, bodies or cookies.
+
+A path may hold a secret (a reset link, an address): what looks like one becomes a mark, the same within one process.
+"""
 
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+import re
+import secrets
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 import structlog
+
+from strangler_proxy.core.redaction import SECRET_STEPS, Redactor
 
 if TYPE_CHECKING:
     from strangler_proxy.forward.exchange import Exchange
 
 _log = structlog.get_logger("strangler_proxy.forward")
 _draw = random.Random()
+_redactor: Final = Redactor(key=secrets.token_bytes(32))
+_PLAIN: Final = re.compile(
+    r"(?:/(?:[a-z]{1,24}(?:[-_.][a-z]{1,24})*|[0-9]{1,11}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?)*\Z"
+)
+"""Words, numbers and UUIDs, which no pattern of a secret fits."""
+_PATH_CHARS: Final = 2_048
+
+
+@lru_cache(maxsize=4_096)
+def said_path(path: bytes) -> str:
+    """A path as it may be logged, cut to 2,048 characters.
+
+    >>> said_path(b"/api/orders/17"), said_path(b"/users/ada@example.org").startswith("/users/[email:")
+    ('/api/orders/17', True)
+    """
+    text = path[:_PATH_CHARS].decode("latin-1")
+    if _PLAIN.match(text) and not SECRET_STEPS.search(text):
+        return text
+    return _redactor.path(text)
 
 
 def log_request(exchange: Exchange, elapsed_s: float) -> None:
@@ -21,7 +48,7 @@ def log_request(exchange: Exchange, elapsed_s: float) -> None:
         return
     facts: dict[str, object] = {
         "http.request.method": exchange.method.decode("ascii", "replace"),
-        "url.path": exchange.target.partition(b"?")[0].decode("latin-1"),
+        "url.path": said_path(exchange.target.partition(b"?")[0]),
         "http.response.status_code": exchange.status,
         "event.duration": round(elapsed_s * 1e9),
         "http.request.id": exchange.request_id.decode("ascii"),

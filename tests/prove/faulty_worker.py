@@ -10,6 +10,8 @@ import functools
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,16 @@ def arm(failpoint: str, once: Path) -> None:
     setattr(holder, name, with_fault)
 
 
+def _end_with(parent: int) -> None:
+    """A proof that was killed leaves nothing behind."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def main() -> None:
     """Arm, then run the worker as the command does."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if os.environ.get("PROVE_FAILPOINT"):
         arm(os.environ["PROVE_FAILPOINT"], Path(os.environ["PROVE_ONCE"]))
     if os.environ.get("PROVE_BUG"):
