@@ -23,10 +23,10 @@ demo: $(READY) ## both stacks, a live migration of auth and payments (DEMO=once:
 	$(BIN)/python -m tests.acceptance.demo
 
 test: $(READY) ## every test tier; what could not run is listed last
-	$(BIN)/pytest -m "not chaos"
+	$(BIN)/pytest -m "not chaos and not long"
 
-chaos: $(READY) ## flips, cutovers, outages and kills under traffic (about 11 minutes)
-	$(BIN)/pytest -m chaos -s tests/acceptance
+chaos: $(READY) ## flips, cutovers, outages and kills under traffic, and what else takes long (about 17 minutes)
+	$(BIN)/pytest -m "chaos or long" -s tests/acceptance tests/integration
 
 fuzz: $(READY) ## hostile bytes at the proxy, no two runs alike (SECONDS=60)
 	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py -s

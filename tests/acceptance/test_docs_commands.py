@@ -15,6 +15,8 @@ from tests.acceptance.stack import Stack
 from tests.conftest import STACK_PORT_OFFSET
 from tests.servers import ROOT, free_port
 
+pytestmark = pytest.mark.long
+
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.M | re.S)
 OFFSET = 23_000
 """Ports of pages that start a stack of their own are moved by this much; the others use the stack that tests share."""

@@ -26,6 +26,8 @@ from tests.parity.servers import Keys, Side, services
 from tests.parity.shop import HEADERS_THAT_MATTER, Case, Shop, expect, expect_problem
 from tests.servers import EmbeddedPostgres, create_database, drop_database
 
+pytestmark = pytest.mark.long
+
 FLAGS = {"auth": AUTH_TABLES, "payments": PAYMENTS_TABLES}
 TABLES = {"auth": (*AUTH_TABLES, "sign_in_failure"), "payments": PAYMENTS_TABLES}
 

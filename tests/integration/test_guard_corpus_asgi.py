@@ -15,7 +15,7 @@ from tests.corpus.request_cases import REQUESTS, Outcome, RequestCase
 from tests.corpus.started import ASGI_SERVERS, asgi_engine, is_there
 
 BUDGET_S = 1.6
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.long]
 
 EXPECTED = {
     Outcome.REFUSED: {Fate.REFUSED, Fate.CLOSED},
