@@ -10,6 +10,8 @@ import pytest
 from tests.integration.capture_rig import Site, World
 from tests.servers import EmbeddedPostgres, EmbeddedValkey
 
+pytestmark = pytest.mark.long
+
 WAYS = {"wsgi": ("wsgi", "0"), "wsgi-atomic": ("wsgi", "1"), "asgi": ("asgi", "0")}
 DEEDS = [
     "autocommit", "in-atomic", "bulk", "durable", "durable-inside-atomic", "savepoints",

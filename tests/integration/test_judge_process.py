@@ -23,6 +23,8 @@ from strangler_proxy.store.evidence_opened import open_evidence
 from tests.integration.judge_rig import judging, tallies, two_prices, until
 from tests.pairs import SECRET, Answering, answer, pair, seen
 
+pytestmark = pytest.mark.long
+
 
 async def test_pairs_and_notes_become_tallies_in_the_evidence(tmp_path: Path) -> None:
     path = tmp_path / "evidence.db"

@@ -23,6 +23,8 @@ from tests.integration.sync_rig import declared, ready, start
 from tests.integration.sync_world import World, build, until
 from tests.servers import ROOT, free_port
 
+pytestmark = pytest.mark.long
+
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 DELAYS_S = (0.0, 0.03, 0.08, 0.15, 0.3)
 """From the record to the kill: before the fence, in the catch-up, around the decision, after it."""
