@@ -54,13 +54,14 @@ async def promote(
     copy = flag.owner.other
     if operation.args.get("copy") != copy.value:
         return Outcome(status="refused", detail=f"{flag.owner.value} is the owner by now: nothing was done")
-    if await _answers(urls[flag.owner]):
+    silence = await _silence(urls[flag.owner])
+    if not silence:
         return Outcome(
             status="refused",
             detail=f"{name_of(urls[flag.owner])} of the owner answers: nothing has to be lost, "
             f"use strangler flip {manifest.flag} {_STAGES[copy].value}",
         )
-    await step("owner away", f"{name_of(urls[flag.owner])} does not answer")
+    await step("owner away", silence)
     link = await connect(urls[copy], application=f"strangler promote {manifest.flag}"[:63])
     try:
         layout = await within(READ_TIMEOUT_S, read_one_side(manifest, link, copy), link)
@@ -80,14 +81,16 @@ async def promote(
     return Outcome(status="done", detail=f"{copy.value} owns at epoch={epoch}; {await _lost(flag, board)}")
 
 
-async def _answers(url: str) -> bool:
+async def _silence(url: str) -> str:
+    """Why no connection can be had, for the person who decides; empty where the database answers."""
+    said = ""
     for _ in range(_TRIES):
         try:
             await close(await connect(url, application="strangler promote"))
-            return True
-        except DataUnavailable:
-            continue
-    return False
+            return ""
+        except DataUnavailable as error:
+            said = error.message
+    return said
 
 
 async def _open(link: Link, layout: Layout, flag: Flag, copy: Origin) -> int:

@@ -62,6 +62,8 @@ async def test_the_copy_owns_and_the_old_owner_is_closed_and_filled_when_it_is_b
         done = await ask(store, "promote_copy", "people", copy="extracted", seconds=40)
         assert done.status == "done", done.detail
         assert "the copy is complete through" in done.detail
+        why = next(step["detail"] for step in done.steps if step["name"] == "owner away")
+        assert "not currently accepting connections" in why
         flag, _ = await store.flags.flag("people")
         assert (flag.owner, flag.stage) == (E, Stage.EXTRACTED)
         again = await ask(store, "promote_copy", "people", copy="extracted", seconds=40)
