@@ -13,6 +13,9 @@ from strangler_proxy.core.stage import Move, Origin, Stage, move
 LAG_LIMIT_S = 1.0
 """A stream further behind than this is not fit to serve from."""
 
+WAITED_LAG_S = 10.0
+"""A cutover waits for a lag up to this before it holds anybody: most of them are one slow moment."""
+
 REPORT_LIMIT_S = 15.0
 """A stream whose worker has been silent for longer counts as not running."""
 
@@ -110,7 +113,8 @@ def gates_of(flag: Flag, flip: Flip, stream: Stream, open_operations: Sequence[s
     if flag.hold is not None and not open_operations:
         gates.append(Gate(met=False, says=f"cutover {flag.hold.cutover_id} holds requests"))
     if needs_stream(flag, flip):
-        gates += _stream_gates(flag, stream, may_be_stuck=flip.stage is Stage.SHADOW)
+        limit_s = WAITED_LAG_S if flip.move is Move.CUTOVER else LAG_LIMIT_S
+        gates += _stream_gates(flag, stream, may_be_stuck=flip.stage is Stage.SHADOW, lag_limit_s=limit_s)
     return tuple(gates)
 
 
@@ -140,7 +144,7 @@ def not_ready(flag: Flag, stream: Stream) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def _stream_gates(flag: Flag, stream: Stream, *, may_be_stuck: bool) -> list[Gate]:
+def _stream_gates(flag: Flag, stream: Stream, *, may_be_stuck: bool, lag_limit_s: float = LAG_LIMIT_S) -> list[Gate]:
     if not stream.wanted:
         return [Gate(met=False, says="rows are not being kept in step: the stream was never started")]
     if stream.age_s is None or not stream.mode:
@@ -159,8 +163,8 @@ def _stream_gates(flag: Flag, stream: Stream, *, may_be_stuck: bool) -> list[Gat
     if stream.lag_s is None:
         gates.append(Gate(met=False, says="the stream's lag is not known"))
     else:
-        says = f"lag is {stream.lag_s:.2f} s, needed is less than {LAG_LIMIT_S:g} s"
-        gates.append(Gate(met=stream.lag_s < LAG_LIMIT_S, says=says))
+        says = f"lag is {stream.lag_s:.2f} s, needed is less than {lag_limit_s:g} s"
+        gates.append(Gate(met=stream.lag_s < lag_limit_s, says=says))
     if stream.stuck or not may_be_stuck:
         gates.append(Gate(met=stream.stuck == 0 or may_be_stuck, says=f"{stream.stuck} stuck keys, needed are 0"))
     if stream.error and not all(gate.met for gate in gates):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import psycopg
 
+from strangler_proxy.core.flip import WAITED_LAG_S
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.ports import FlagBoard
 from strangler_proxy.core.stage import Origin
@@ -20,12 +23,14 @@ LONGEST_LAG_S = 1.0
 LONGEST_WRITER_S = 1.0
 VERIFIED_WITHIN_S = 24 * 3600.0
 STATUS_WITHIN_S = 5.0
+_LOOK_AGAIN_S = 0.1
 
 
 async def preflight(
     manifest: Manifest, layout: Layout, links: Mapping[Origin, Link], source: Origin, flags: FlagBoard
 ) -> list[str]:
     """Every reason to refuse, one sentence each; empty: go. Turns autovacuum off for the tables, on both sides."""
+    await _settle(manifest, links, source)
     problems = await _state(manifest, links, source)
     for origin in Origin:
         problems += await _triggers(layout, links[origin], origin, closed=origin is not source)
@@ -42,6 +47,22 @@ async def preflight(
             database = manifest.databases[origin]
             problems.append(f"autovacuum of a table in database {database!r} cannot be turned off: {error}".strip())
     return problems
+
+
+async def _settle(manifest: Manifest, links: Mapping[Origin, Link], source: Origin) -> None:
+    """Wait, within bounds, while a live stream is further behind than a cutover allows."""
+    flag = {"flag": manifest.flag, "source": source.value}
+    until = time.monotonic() + WAITED_LAG_S
+    while time.monotonic() < until:
+        here = await (await links[source].execute(statement("preflight", "source"), flag)).fetchone()
+        there = await (await links[source.other].execute(statement("preflight", "target"), flag)).fetchone()
+        if here is None or there is None:
+            return
+        clock, through, mode = here[3], there[2], there[3]
+        lag_s = 0.0 if through is None else (clock - through).total_seconds()
+        if mode != Mode.LIVE.value or not LONGEST_LAG_S < lag_s <= WAITED_LAG_S:
+            return
+        await asyncio.sleep(_LOOK_AGAIN_S)
 
 
 async def _state(manifest: Manifest, links: Mapping[Origin, Link], source: Origin) -> list[str]:

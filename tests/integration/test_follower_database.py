@@ -143,8 +143,10 @@ async def test_a_bad_table_is_refused_and_reported_while_the_last_good_one_serve
 async def test_a_refused_table_is_not_tried_again_each_second(
     server: EmbeddedPostgres, store: Store, tmp_path: Path
 ) -> None:
-    async with following(store, tmp_path) as (_, follower):
+    async with following(store, tmp_path) as (state, follower):
+        await until(lambda: state.table.revision == 1, 2)
         await asyncio.to_thread(break_and_tell, server, "UPDATE strangler.state SET default_cluster = 'gone'")
+        await until(lambda: follower.refusals > 0, 2)
         await asyncio.sleep(2.2)
         assert follower.refusals == 1
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +69,13 @@ def sides() -> Iterator[list[str]]:
 
 
 def ask(port: int, items: int) -> None:
-    """Ask for every item once."""
+    """Ask for every item once, as soon as the port answers."""
+    deadline = time.monotonic() + 30
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     for number in range(1, items + 1):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/items/{number}", timeout=10) as answer:
             assert json.load(answer)["price"] == number

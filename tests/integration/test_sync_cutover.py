@@ -15,6 +15,8 @@ from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.store import Store
 from strangler_proxy.store.memory import memory_store
+from strangler_proxy.sync.ends import both_ends
+from strangler_proxy.sync.preflight import preflight
 from tests.integration.sync_clients import Clients, account, prepare
 from tests.integration.sync_rig import ask, cut_over, declared, proxy, ready, rig, running, start, worker_for
 from tests.integration.sync_world import World, build, until
@@ -187,6 +189,20 @@ async def test_everything_that_refuses_is_told_at_once(world: World) -> None:
         assert len(refused.detail.splitlines()) >= 6
         assert (await store.flags.flag("people"))[0].hold is None
         stays.rollback()
+
+
+async def test_a_moment_of_lag_is_waited_for_before_anybody_is_held(world: World) -> None:
+    async with rig(world) as store:
+        await start(store, world)
+    told = "UPDATE strangler.applied SET changed_at = now(); UPDATE strangler.ownership SET replicated_through = now()"
+    with psycopg.connect(world.urls[E], autocommit=True) as copy:
+        copy.execute(f"{told} - interval '3 s'".encode())
+        async with both_ends(world.manifest, world.urls, "preflight") as both:
+            looks = asyncio.create_task(preflight(world.manifest, both.layout, both.links, M, store.flags))
+            await asyncio.sleep(0.5)
+            assert not looks.done()
+            copy.execute(told)
+            assert await looks == []
 
 
 async def test_a_cutover_to_the_owner_is_refused(world: World) -> None:

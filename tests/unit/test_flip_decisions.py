@@ -133,7 +133,7 @@ def test_every_gate_that_is_not_met_is_told_at_once() -> None:
         (Stream(), "never started", "strangler sync start f"),
         (Stream(wanted=True), "no worker has taken up", "strangler sync status f"),
         (dataclasses.replace(FIT, age_s=REPORT_LIMIT_S + 1), "no worker has reported", "strangler sync status f"),
-        (dataclasses.replace(FIT, lag_s=1.0), "lag is 1.00 s", "strangler sync status f"),
+        (dataclasses.replace(FIT, lag_s=10.0), "lag is 10.00 s", "strangler sync status f"),
         (dataclasses.replace(FIT, lag_s=None), "lag is not known", "strangler sync status f"),
     ],
 )
@@ -142,6 +142,13 @@ def test_a_stream_that_is_not_fit_is_told_with_the_next_command(stream: Stream, 
         with pytest.raises(GateRefused, match=says) as caught:
             plan_flip(flag(stage), list(Stage)[stage.position + 1], None, stream)
         assert caught.value.next_command == following
+
+
+def test_a_moment_of_lag_keeps_reads_back_but_is_waited_for_by_a_cutover() -> None:
+    behind = dataclasses.replace(FIT, lag_s=1.0)
+    assert plan_flip(flag(Stage.CANARY), Stage.EXTRACTED, None, behind).move is Move.CUTOVER
+    with pytest.raises(GateRefused, match="lag is 1.00 s"):
+        plan_flip(flag(Stage.SHADOW), Stage.CANARY, None, behind)
 
 
 def test_stuck_keys_do_not_keep_a_flag_from_shadow() -> None:
