@@ -14,8 +14,9 @@ import httpx
 import psycopg
 import pytest
 
+from strangler_proxy.core.errors import GateRefused
 from tests.acceptance.account import draw_up
-from tests.acceptance.stack import Stack, held_ms
+from tests.acceptance.stack import Stack, VerbFailed, held_ms
 from tests.acceptance.traffic import Sheet, Traffic, percentile, summary
 
 pytestmark = pytest.mark.chaos
@@ -56,11 +57,19 @@ def check_account(stack: Stack, sheet: Sheet, *, exact: bool) -> None:
         assert not sheet.failures, summary(sheet)
 
 
-def cutover(stack: Stack, flag: str) -> float:
-    """Move the writer to the other side; how long requests were held in ms."""
-    if stack.stage(flag)["stage"] == "extracted":
-        return held_ms(stack.flip(flag, "canary", "--weight", "50%", "--reason", "back"))
-    return held_ms(stack.flip(flag, "extracted", "--reason", "forth"))
+def cutover(stack: Stack, flag: str, refused: list[str]) -> float:
+    """Move the writer to the other side; how long requests were held in ms. A gate may refuse three times."""
+    back = stack.stage(flag)["stage"] == "extracted"
+    words = ("canary", "--weight", "50%", "--reason", "back") if back else ("extracted", "--reason", "forth")
+    for _ in range(3):
+        try:
+            return held_ms(stack.flip(flag, *words))
+        except VerbFailed as refusal:
+            if GateRefused.__name__ not in str(refusal):
+                raise
+            refused.append(str(refusal))
+            time.sleep(1.0)
+    return held_ms(stack.flip(flag, *words))
 
 
 @pytest.mark.timeout(500)
@@ -91,11 +100,11 @@ async def test_a_hundred_flips_and_ten_cutovers_under_traffic_lose_nothing(stack
         for turn in range(10):
             flag = FLAGS[turn % 2]
             await asyncio.to_thread(flips, 10)
-            holds.append(await asyncio.to_thread(cutover, stack, flag))
+            holds.append(await asyncio.to_thread(cutover, stack, flag, refused))
         while len(acknowledged) < 100:
             for flag in FLAGS:
                 if stack.stage(flag)["stage"] == "extracted":
-                    holds.append(await asyncio.to_thread(cutover, stack, flag))
+                    holds.append(await asyncio.to_thread(cutover, stack, flag, refused))
             await asyncio.to_thread(flips, 100 - len(acknowledged))
         await asyncio.sleep(max(0.0, 60.0 - (time.monotonic() - started)))
 
@@ -143,7 +152,7 @@ async def test_a_minute_without_the_control_database_after_a_cutover_that_a_prox
         os.kill(paused, signal.SIGSTOP)
         try:
             await asyncio.sleep(4.0)  # it is not live any more, so the cutover does not wait for it
-            await asyncio.to_thread(cutover, stack, "payments")
+            await asyncio.to_thread(cutover, stack, "payments", [])
             with ControlDatabaseAway(stack):
                 os.kill(paused, signal.SIGCONT)
                 await asyncio.sleep(20.0)

@@ -147,7 +147,7 @@ def test_a_stream_that_is_not_fit_is_told_with_the_next_command(stream: Stream, 
 def test_a_moment_of_lag_keeps_reads_back_but_is_waited_for_by_a_cutover() -> None:
     behind = dataclasses.replace(FIT, lag_s=1.0)
     assert plan_flip(flag(Stage.CANARY), Stage.EXTRACTED, None, behind).move is Move.CUTOVER
-    with pytest.raises(GateRefused, match="lag is 1.00 s"):
+    with pytest.raises(GateRefused, match=r"lag is 1\.00 s"):
         plan_flip(flag(Stage.SHADOW), Stage.CANARY, None, behind)
 
 
