@@ -30,7 +30,7 @@ class ApplyBody(_Body):
 
 
 class FlipBody(_Body):
-    """`POST /v1/flags/KEY/flip`. `wait_s`: how long to wait for proxies at most (0: not at all)."""
+    """`POST /v1/flags/KEY/flip`. `wait_s`: how long to wait for a moment of lag, then for proxies, at most (0: not)."""
 
     stage: str = Field(max_length=40)
     weight: int | None = None

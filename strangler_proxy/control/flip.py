@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +13,13 @@ from strangler_proxy.control.standings import current
 from strangler_proxy.core.errors import RevisionMoved
 from strangler_proxy.core.evidence_gate import evidence_gates
 from strangler_proxy.core.flag import Flag
-from strangler_proxy.core.flip import Flip, Gate, parse_stage, plan_flip
+from strangler_proxy.core.flip import WAITED_LAG_S, Flip, Gate, only_behind, parse_stage, plan_flip
 from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import STAGE_TABLE, Move
 from strangler_proxy.store import Store
 
 _TRIES = 5
+_LOOK_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +49,17 @@ async def flip(
     reason: str = "",
     if_revision: int | None = None,
     dry_run: bool = False,
+    patience_s: float = 0.0,
 ) -> Flipped:
     """Flip one flag. Raises UnknownName, BadWeight, StageSkipped, GateRefused, RevisionMoved; then nothing was changed.
 
-    Without `if_revision` a change of *another* flag in the same moment is no obstacle; one of this flag is.
+    Without `if_revision` a change of *another* flag in the same moment is no obstacle; one of this flag is. Where
+    nothing but a moment of lag is in the way, it is waited for, `patience_s` and `WAITED_LAG_S` at most.
     """
     stage = parse_stage(stage_name)
     first: Flag | None = None
-    for _ in range(_TRIES):
+    until, tries = time.monotonic() + min(patience_s, WAITED_LAG_S), 0
+    while tries < _TRIES:
         table = await store.records.table()
         check_revision(table, if_revision)
         flag = flag_of(table, key)
@@ -62,7 +68,11 @@ async def flip(
         first = flag
         stream, _ = await stream_of(store.sync, key)
         cutovers = [described(each) for each in await open_operations(store, key) if each.kind == "cutover"]
-        plan = plan_flip(flag, stage, weight, stream, cutovers, await _evidence(store, key))
+        given = (flag, stage, weight, stream, cutovers, await _evidence(store, key))
+        if time.monotonic() < until and only_behind(*given):
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            continue
+        plan = plan_flip(*given)
         done = Flipped(
             before=flag,
             after=dataclasses.replace(flag, stage=plan.stage, weight=plan.weight),
@@ -82,6 +92,7 @@ async def flip(
         except RevisionMoved:
             if if_revision is not None:
                 raise
+            tries += 1
             continue
         return dataclasses.replace(done, revision=revision, changed=True)
     raise RevisionMoved(

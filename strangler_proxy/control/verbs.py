@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -146,7 +147,7 @@ async def apply_files(call: Call) -> Json:
 
 async def flip_flag(call: Call) -> Json:
     """`POST /v1/flags/KEY/flip`."""
-    body = call.read(FlipBody)
+    body, began = call.read(FlipBody), time.monotonic()
     done = await flip(
         call.store,
         call.path["key"],
@@ -156,6 +157,7 @@ async def flip_flag(call: Call) -> Json:
         reason=body.reason,
         if_revision=body.if_revision,
         dry_run=body.dry_run,
+        patience_s=0.0 if body.dry_run else body.wait_s / 2,
     )
     if done.changed:
         _log.info(
@@ -167,7 +169,8 @@ async def flip_flag(call: Call) -> Json:
             by=call.actor,
         )
     wait = body.wait_s > 0 and done.operation is None and not done.dry_run
-    found = await acknowledged(call.store.flags, done.revision, wait_s=body.wait_s) if wait else None
+    left_s = body.wait_s - (time.monotonic() - began)
+    found = await acknowledged(call.store.flags, done.revision, wait_s=left_s) if wait else None
     return answers.flipped_answer(done, found)
 
 

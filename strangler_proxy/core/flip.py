@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from strangler_proxy.core.bucketing import BUCKETS
-from strangler_proxy.core.errors import BadWeight, GateRefused, StageSkipped, UnknownName
+from strangler_proxy.core.errors import BadWeight, GateRefused, StageSkipped, StranglerError, UnknownName
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.stage import Move, Origin, Stage, move
 
@@ -14,7 +15,7 @@ LAG_LIMIT_S = 1.0
 """A stream further behind than this is not fit to serve from."""
 
 WAITED_LAG_S = 10.0
-"""A cutover waits for a lag up to this before it holds anybody: most of them are one slow moment."""
+"""Flips and cutovers wait for a lag up to this, and as long, before anything is changed: most are one slow moment."""
 
 REPORT_LIMIT_S = 15.0
 """A stream whose worker has been silent for longer counts as not running."""
@@ -105,6 +106,29 @@ def plan_flip(
             next_command=way_on,
         )
     return Flip(move=kind, stage=stage, weight=flip.weight, gates=tuple(gate.says for gate in gates))
+
+
+def only_behind(
+    flag: Flag,
+    stage: Stage,
+    weight: int | None,
+    stream: Stream,
+    open_operations: Sequence[str] = (),
+    evidence: Sequence[Gate] = (),
+) -> bool:
+    """Is a lag that may well be over in a moment all that is in the way of this flip?"""
+    if stream.lag_s is None or not LAG_LIMIT_S <= stream.lag_s < WAITED_LAG_S:
+        return False
+    caught_up = dataclasses.replace(stream, lag_s=0.0)
+    try:
+        plan_flip(flag, stage, weight, caught_up, open_operations, evidence)
+    except StranglerError:
+        return False
+    try:
+        plan_flip(flag, stage, weight, stream, open_operations, evidence)
+    except GateRefused:
+        return True
+    return False
 
 
 def gates_of(flag: Flag, flip: Flip, stream: Stream, open_operations: Sequence[str] = ()) -> tuple[Gate, ...]:

@@ -302,3 +302,24 @@ def test_with_the_database_away_every_call_says_so_in_time(postgres: EmbeddedPos
         done = rig.run("status")
         assert done.code == 1
         assert "control database" in done.err
+
+
+def test_a_flip_waits_for_a_moment_of_lag_where_it_may_wait(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    url = create_database(postgres, "control_lag")
+    with control_rig(url, tmp_path) as rig, rig.client() as client:
+        assert client.post("/v1/apply", json={"files": plan_files()}).status_code == 200
+        make_live(rig, "auth", lag_seconds=3.2)
+        hasty = client.post("/v1/flags/auth/flip", json={"stage": "shadow"})
+        assert (hasty.status_code, hasty.json()["code"]) == (409, "gate_refused")
+        asked = httpx.Timeout(30.0)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            flip = pool.submit(
+                client.post, "/v1/flags/auth/flip", json={"stage": "shadow", "wait_s": 20}, timeout=asked
+            )
+            time.sleep(0.6)
+            assert not flip.done()
+            make_live(rig, "auth", lag_seconds=0.1)
+            answer = flip.result(timeout=20)
+            assert answer.status_code == 200, answer.text
+            assert client.get("/v1/flags/auth").json()["flag"]["stage"] == "shadow"
+    drop_database(postgres, url)
