@@ -38,6 +38,7 @@ LONGEST_MS = 10_000
 """How long a mirrored transaction may idle; what it holds locked, the stream of rows would wait for."""
 LOCK_WAIT_MS = 500
 """Below PostgreSQL's `deadlock_timeout`: in a deadlock the mirrored transaction gives up, not a real one."""
+IN_THE_WAY = "a row that another transaction holds locked"
 ARM_SETTINGS = (
     "SELECT set_config('strangler.capture', 'mirror', true), set_config('strangler.effects', '', true),"
     f" set_config('lock_timeout', '{LOCK_WAIT_MS}', true),"
@@ -67,6 +68,12 @@ def schema_sql() -> str:
     '{id}')`: its name here, its name on the extracted side, columns here to columns there, the key's columns here.
     """
     return (files("strangler_proxy.contrib") / "shadow_schema.sql").read_text(encoding="utf-8")
+
+
+def in_the_way(error: BaseException) -> bool:
+    """Did it give up for a lock that another transaction holds? What it answers then says nothing of its code."""
+    cause = error.__cause__ or error
+    return (getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)) in ("55P03", "40P01")
 
 
 def line_of(kind: str, detail: Mapping[str, Any]) -> str:

@@ -180,7 +180,7 @@ BEGIN
     LOOP
         BEGIN
             PERFORM strangler.rewind_one(effect);
-        EXCEPTION WHEN integrity_constraint_violation OR data_exception OR undefined_column OR lock_not_available THEN
+        EXCEPTION WHEN integrity_constraint_violation OR data_exception OR undefined_column THEN
             failed := failed + 1;
         END;
     END LOOP;

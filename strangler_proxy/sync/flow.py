@@ -78,6 +78,9 @@ class Flow:
                 await self._batch(now)
             except Busy:
                 await asyncio.sleep(random.uniform(0.02, 0.1))
+            except psycopg.errors.DeadlockDetected as error:  # rolled back on both sides: the same batch again
+                log.warning("sync.batch_deadlocked", flag=self._layout.flag, error=str(error.diag.message_detail))
+                await asyncio.sleep(random.uniform(0.02, 0.1))
 
     async def _begin(self) -> None:
         flag = {"flag": self._layout.flag, "source": self._source.value}

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from strangler_proxy.core.shadow_wire import EFFECTS_HEADER, PROOF_HEADER, SHADOW_HEADER, ShadowKeys, request_value
@@ -68,6 +69,14 @@ def test_a_mirrored_request_with_a_mark_that_does_not_hold_is_not_run(site: Site
     assert answer.status_code == 403, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert site.world.sums() == before
+
+
+def test_what_gives_up_for_a_lock_proves_nothing(site: Site) -> None:
+    with psycopg.connect(site.world.url) as another:
+        another.execute("LOCK TABLE parcel IN SHARE MODE")
+        result = site.ask("mirror", "/do/in-atomic")
+    assert (result.status, result.proven) == (500, False)
+    assert site.ask("mirror", "/do/in-atomic").proven
 
 
 def test_a_mark_is_taken_once(site: Site) -> None:

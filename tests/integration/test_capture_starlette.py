@@ -45,6 +45,14 @@ async def test_a_side_that_is_not_the_owner_runs_a_write_and_leaves_nothing(
     assert fenced.status_code == 409, "without a mark the fence stands"
 
 
+async def test_what_gives_up_for_a_lock_proves_nothing(http: httpx.AsyncClient, site: Site) -> None:
+    async with await psycopg.AsyncConnection.connect(site.other_url) as another:
+        await another.execute("LOCK TABLE parcel IN SHARE MODE")
+        result = await mirrored(http, site, "/writes")
+    assert (result.status, result.effects) == (500, None)
+    assert (await mirrored(http, site, "/writes")).effects is not None
+
+
 async def test_the_same_code_tells_the_same_effects_in_both_roles(http: httpx.AsyncClient, site: Site) -> None:
     unfenced(site)
     for path in ("/writes", "/every_way", "/commits", "/together"):

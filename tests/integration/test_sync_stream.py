@@ -223,3 +223,22 @@ async def test_a_database_that_goes_away_is_waited_for_and_said(world: World) ->
             admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true'.encode())
         await until(world.same, 15)
         assert (await ready(store, "people"))["error"] == ""
+
+
+async def test_a_deadlock_with_others_at_the_copy_only_repeats_the_batch(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seed(world, 50)
+    async with rig(world) as store:
+        await start(store, world)
+        with psycopg.connect(world.urls[E]) as other:
+            other.execute("SET deadlock_timeout = '20 s'")  # the batch is the one that is rolled back
+            other.execute("SELECT FROM member WHERE member_id = 50 FOR UPDATE")
+            world.app(M).execute("UPDATE person SET name = 'later'")
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            await until(lambda: world.value(E, waits))
+            await asyncio.to_thread(other.execute, b"SELECT FROM member WHERE member_id = 1 FOR UPDATE")
+        await until(lambda: world.value(E, "SELECT count(*) FROM member WHERE display_name = 'later'") == 50)
+    said = capsys.readouterr().out
+    assert "sync.batch_deadlocked" in said
+    assert "sync.stream_failed" not in said

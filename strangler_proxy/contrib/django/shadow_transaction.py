@@ -92,9 +92,14 @@ class Sandbox:
                 self._begin()
             self.guarded = shadow_database.arm(self, capture, _POINT)
             shadow_driver.watch(connection.connection, self, on=True)
-        except BaseException:
+        except BaseException as error:
+            self._in_the_way(error, capture)
             self.leave()
             raise
+
+    def _in_the_way(self, error: BaseException, capture: Capture) -> None:
+        if shadow_rows.in_the_way(error):
+            capture.unproven(shadow_rows.IN_THE_WAY)
 
     def leave(self) -> None:
         """Roll back; the connection is as it was before the request, or closed. Raises nothing of the database's."""
@@ -137,7 +142,9 @@ class Sandbox:
             self.settle()
         try:
             result = run(sql, params, many, context)
-        except Exception:
+        except Exception as error:
+            if self.capture is not None:
+                self._in_the_way(error, self.capture)
             if by_itself:
                 self.back()
             raise

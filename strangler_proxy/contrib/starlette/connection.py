@@ -13,6 +13,7 @@ import psycopg
 from psycopg import AsyncClientCursor, AsyncCursor, AsyncServerCursor
 from psycopg.pq import TransactionStatus
 
+from strangler_proxy.contrib import shadow_rows
 from strangler_proxy.contrib.psycopg_recording import ConnectionRecorder, CursorRecording, text_of
 from strangler_proxy.contrib.shadow_capture import Capture, NotCaptured, current
 from strangler_proxy.contrib.starlette import sandbox
@@ -57,7 +58,9 @@ class RecordingAsyncConnection(psycopg.AsyncConnection[Any]):
         made = sandbox.Sandbox(self, capture, parent._exec_command)
         try:
             await self._strangler_run(made.begin(read_only=read_only))
-        except BaseException:
+        except BaseException as error:
+            if shadow_rows.in_the_way(error):
+                capture.unproven(shadow_rows.IN_THE_WAY)
             self.pgconn.finish()
             raise
         self.strangler_sandbox = made
@@ -87,6 +90,8 @@ class RecordingAsyncConnection(psycopg.AsyncConnection[Any]):
             result = await super().wait(*args, **kwargs)
         except BaseException as error:
             self.strangler_recorder.after(error)
+            if self.strangler_sandbox is not None and shadow_rows.in_the_way(error):
+                self.strangler_sandbox.capture.unproven(shadow_rows.IN_THE_WAY)
             raise
         self.strangler_recorder.after(None)
         return result
