@@ -20,10 +20,12 @@ from strangler_proxy.forward.context import Context
 from strangler_proxy.forward.engine import Engine
 from strangler_proxy.forward.errors import Problem
 from strangler_proxy.forward.metrics import ForwardMetrics
+from strangler_proxy.forward.mirror_options import MirrorOptions
 from strangler_proxy.forward.options import Options
 from strangler_proxy.forward.own_writes import OwnWrites
 from strangler_proxy.forward.routing import SAFE
 from strangler_proxy.forward.state import ProxyState
+from strangler_proxy.serve_shadow import Shadow
 
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}\Z")
 _TARGET: Final = re.compile(rb"[!-~\x80-\xff]+\Z")
@@ -42,7 +44,8 @@ class StranglerProxy:
     """An ASGI application that forwards every request by a routing table; one per event loop.
 
     `state.swap(table)` serves another table from then on. Lifespan events open and close it; where it is mounted and
-    gets none, the first request opens it and `await proxy.close()` closes it.
+    gets none, the first request opens it and `await proxy.close()` closes it. With `mirror`, copies of what the table's
+    flags (or its `candidate`) ask for are compared, and the evidence kept at a URL.
 
     >>> from strangler_proxy.core.route import Cluster, Endpoint
     >>> monolith = Cluster(name="monolith", endpoints=(Endpoint(host="127.0.0.1", port=8001),))
@@ -57,11 +60,23 @@ class StranglerProxy:
         signer: Signer | None = None,
         own_writes: OwnWrites | None = None,
         metrics: ForwardMetrics | None = None,
+        mirror: MirrorOptions | None = None,
+        evidence: str = "",
     ) -> None:
+        if (mirror is None) is not (not evidence):
+            raise ValueError("mirror and evidence (sqlite:///abs/path or postgresql://...) go together: give both")
         self.options = options or Options()
         self.metrics = metrics or ForwardMetrics()
-        self.state = ProxyState(table, options=self.options, signer=signer, own_writes=own_writes or OwnWrites(None))
-        self._engine = Engine(self.state, self.options, self.metrics)
+        self.state = ProxyState(
+            table,
+            options=self.options,
+            signer=signer,
+            own_writes=own_writes or OwnWrites(None),
+            mirrors_unmatched=mirror is not None and mirror.candidate is not None,
+        )
+        self._shadow = None if mirror is None else Shadow(self.state, mirror, evidence)
+        self._shadowing: asyncio.Task[None] | None = None
+        self._engine = Engine(self.state, self.options, self.metrics, self._shadow.mirror if self._shadow else None)
         self._context: Context | None = None
         self._peers: dict[tuple[str, object], AsgiPeer] = {}
         self._targets: set[bytes] = set()
@@ -81,9 +96,9 @@ class StranglerProxy:
         if type(raw) is not list:
             raw = [(name, value) for name, value in raw]
         target, known = _target(scope), peer.known(raw)
-        method, safe = _METHODS.get(scope["method"]) or (scope["method"].encode("ascii", "replace"), False)
-        problem = None
-        if known is not None and target in self._targets and scope["method"] in _METHODS:
+        usual, problem = _METHODS.get(scope["method"]), None
+        method, safe = usual or (scope["method"].encode("ascii", "replace"), False)
+        if known is not None and usual is not None and target in self._targets:
             raw = known
         else:
             problem = self._problem(scope["method"], target, raw)
@@ -91,7 +106,7 @@ class StranglerProxy:
         version = scope["http_version"]
         if version != "1.1" and problem is None:
             problem = _problem_of_version(version, raw)
-        if version[0] != "1" and problem is None:
+        if problem is None and version[0] != "1":
             first = await receive()
             raw = _framed(raw, first)
         client = AsgiClient(context, peer, receive)
@@ -118,9 +133,13 @@ class StranglerProxy:
 
     async def close(self, seconds: float = _CLOSE_S) -> None:
         """Let requests in flight end, for so long at most; then close the connections to upstreams."""
-        if self._context is not None:
-            await self._engine.drain(seconds)
-            self._context = None
+        if self._context is None:
+            return
+        await self._engine.drain(seconds)
+        self._context = None
+        if self._shadow is not None and self._shadowing is not None:
+            await self._shadowing
+            await self._shadow.close()
 
     def render_metrics(self) -> str:
         """The numbers of this moment in the text format of Prometheus."""
@@ -141,6 +160,8 @@ class StranglerProxy:
     def _opened(self) -> Context:
         if self._context is None:
             self._context = self._engine.start()
+            if self._shadow is not None:
+                self._shadowing = asyncio.create_task(self._shadow.start())
         return self._context
 
     async def _other(self, scope: Message, receive: Receive, send: Send) -> None:

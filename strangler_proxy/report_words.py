@@ -147,7 +147,7 @@ def gathered_s(document: Json) -> float | None:
 
 
 def missing_words(stratum: Json, gathered: float | None = None) -> str:
-    """What is missing before the stratum is matched: `about 3,741 more requests, about 2.2 h`.
+    """What is missing before the stratum is matched: `about 3,809 more requests, about 2.2 h`.
 
     `gathered` is how long it took to get what there is (seconds), for a guess of how long the rest takes.
     """

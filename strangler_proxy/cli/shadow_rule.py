@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import shlex
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -75,7 +76,8 @@ def add(
 ) -> None:
     """Add a rule. Comparing starts anew with it: evidence of before is stale.
 
-    Try it first with `strangler shadow rule test`.
+    Try it first with `strangler shadow rule test`. A file of evidence that is not there is made, for rules that are
+    to hold from the first pair on.
 
     Example: strangler shadow rule add CAPABILITY --path items[].at --tolerance 2s --owner TEAM --reason clocks
     --expires 2027-03-31
@@ -84,8 +86,11 @@ def add(
         path=path, owner=owner, reason=reason, expires=expires, ignore=ignore, kind=kind, tolerance=tolerance,
         unordered=unordered, keyed=keyed, alias=alias, compare=compare, route=route, rule_id=rule_id,
     )  # fmt: skip
-    with source_of(flag, evidence) as source:
+    is_new = evidence is not None and ":" not in evidence and not Path(evidence).exists()
+    with source_of(flag, evidence, create=True) as source:
         added = source.add_rule(rule)
+        if is_new:
+            say(f"{evidence} was not there and is new: serve with --evidence {shlex.quote(str(evidence))}")
         show({"schema_version": 1, "rule": added}, _rule_words(added))
         _warn([added])
         say_next(f"strangler shadow rule list {shlex.join(source.where)}")

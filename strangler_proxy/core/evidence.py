@@ -5,11 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from strangler_proxy.core.rules import Rule
 from strangler_proxy.core.sample import Sample
 from strangler_proxy.core.tally import Tally
+
+GONE_S: Final = 86_400.0
+"""A writer that has published nothing for so long has ended: its tallies may be put together with others'."""
+FRESH_S: Final = GONE_S / 2
+"""After so long without publishing, a writer goes on under another name and counts from nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +60,10 @@ class EvidenceBook(Protocol):
         ...
 
     async def prune(self, flag: str, bounds: Bounds, now: dt.datetime) -> int:
-        """Forget what is too old or too much, the oldest first; returns how many samples went."""
+        """Forget what is too old or too much, the oldest first; returns how many samples went.
+
+        Tallies of writers that have ended are put together, by basis and day; whoever reads sees the same.
+        """
         ...
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from strangler_proxy.core.interval import Interval, interval, pairs_needed
+from strangler_proxy.core.interval import Interval, interval, near, pairs_needed
 
 INCONCLUSIVE_SHARE: Final = 0.1
 
@@ -89,11 +89,10 @@ def judge(evidence: Evidence, *, now: Basis, demands: Demands | None = None) -> 
     >>> judge(Evidence(matched=9_000, seconds=7_200), now=Basis()).verdict
     <Verdict.MATCHED: 'matched'>
     >>> judge(Evidence(matched=1_000, seconds=7_200), now=Basis()).missing
-    ('about 3741 more pairs without a mismatch',)
+    ('about 3809 more pairs without a mismatch',)
     """
     wanted = demands or Demands()
-    shape = 1.0, 1.0 / wanted.limit
-    rate = interval(evidence.mismatched, evidence.compared, alpha=wanted.alpha, a=shape[0], b=shape[1])
+    rate = interval(evidence.mismatched, evidence.compared, alpha=wanted.alpha, mixture=near(wanted.limit))
     stale = stale_because(evidence.basis, now)
     if stale:
         return _inconclusive(rate, missing=stale, more=_needed(Evidence(), wanted), stale=stale)
@@ -127,9 +126,7 @@ def overall(judgements: Iterable[Judgement], *, lacking: int = 0) -> Verdict:
 
 
 def _needed(evidence: Evidence, demands: Demands) -> tuple[int, float]:
-    enough = pairs_needed(
-        demands.limit, mismatched=evidence.mismatched, alpha=demands.alpha, a=1.0, b=1.0 / demands.limit
-    )
+    enough = pairs_needed(demands.limit, mismatched=evidence.mismatched, alpha=demands.alpha)
     pairs = max(0, max(enough, demands.min_pairs) - evidence.compared)
     return pairs, max(0.0, demands.min_seconds - evidence.seconds)
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from strangler_proxy.core.errors import MalformedFields
 from strangler_proxy.core.headers import AnswerFields, Fields, RequestFields
-from strangler_proxy.forward.answer import STATUS_LINES, status_line
+from strangler_proxy.forward.answer import answer_head, status_line, visitor_lines
 from strangler_proxy.forward.context import Context
 from strangler_proxy.forward.exchange import Exchange
 from strangler_proxy.forward.peer import Peer
-from strangler_proxy.forward.phase import ANSWERING, DONE
+from strangler_proxy.forward.phase import DONE
 from strangler_proxy.forward.repeated import END
 from strangler_proxy.forward.upstream import UpstreamConnection
 
@@ -26,8 +26,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _FULL: Final = 262_144
-_REQUEST_ID_BYTES: Final = len(b"X-Request-Id: \r\n\r\n")
-"""Around a request id, the end of the head included: where our part of a head is longer, there is more in it."""
 _NO_BODY: Final = (204, 304)
 _NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _BAD_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -85,22 +83,21 @@ class AsgiExchange(Exchange):
         Exchange.informed(self, connection, status, raw)
         del connection.out[before:]
 
-    def answered(self, connection: UpstreamConnection, status: int, answer: AnswerFields, bodiless: bool) -> None:
-        """The head, as ASGI wants it; the body follows without framing."""
-        Exchange.answered(self, connection, status, answer, bodiless)
-        if self.phase is not ANSWERING or self.upstream is not connection:
-            return
-        self.answer_chunked = False
-        head = connection.out.pop()
-        pairs = answer.pairs
+    def begin_answer(self, connection: UpstreamConnection, status: int, answer: AnswerFields, bodiless: bool) -> None:
+        """The head, as ASGI wants it; the body follows without framing. The usual one is not written as bytes first."""
+        context, pairs = self.context, answer.pairs
         if pairs is None:
             pairs = answer.pairs = pairs_of(answer.block)
-        begin = len(STATUS_LINES.get(status) or status_line(status)) + len(answer.block)
-        client: AsgiClient = self.downstream  # type: ignore[assignment]
-        if len(head) - begin == len(self.context.via_line) + len(self.request_id) + _REQUEST_ID_BYTES:
-            ours = [(b"via", self.context.via_line[5:-2]), (b"x-request-id", self.request_id)]
+        if (bodiless or answer.content_length >= 0) and self.keep_alive and not context.leaving:
+            ours = [(b"via", context.via_line[5:-2]), (b"x-request-id", self.request_id)]
+            lines = visitor_lines(self) if self.runtime.flag is not None else b""
+            if lines:
+                ours += pairs_of(lines)
         else:
-            ours = pairs_of(head[begin:-2])
+            head = answer_head(self, status, answer, bodiless=bodiless)
+            ours = pairs_of(head[len(status_line(status)) + len(answer.block) : -2])
+            self.answer_chunked = False
+        client: AsgiClient = self.downstream  # type: ignore[assignment]
         client.begin_answer(status, pairs + ours)
 
 
@@ -243,21 +240,23 @@ class AsgiClient:
 
     async def deliver(self, send: Send) -> None:
         """Send what comes as it comes. An answer that broke is not ended: AnswerBroken has the server break it."""
-        begun = False
+        create_future = self.context.loop.create_future
+        while not self.status and not self._ended:
+            self._wake = create_future()
+            await self._wake
+        if self.gone or not self.status:
+            return
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        parts = self._parts
         while True:
-            while not self._parts and not self._ended and (begun or not self.status):
-                self._wake = self.context.loop.create_future()
+            while not parts and not self._ended:
+                self._wake = create_future()
                 await self._wake
-            if self.gone or not self.status:
+            if self.gone:
                 return
-            if not begun:
-                begun = True
-                await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
             if self.broken:
                 raise AnswerBroken("the upstream's answer ended too early")
-            parts, more = self._parts, not self._ended
-            if more and not parts:
-                continue
+            more = not self._ended
             body = parts[0] if len(parts) == 1 else b"".join(parts)
             parts.clear()
             await send({"type": "http.response.body", "body": body, "more_body": more})
@@ -279,7 +278,7 @@ class AsgiClient:
         if self._watching is not None:
             self._watching.cancel()
         exchange, self.exchange = self.exchange, None
-        if exchange is not None:
+        if exchange is not None and exchange.phase is not DONE:
             exchange.client_left()
 
     def _awake(self) -> None:

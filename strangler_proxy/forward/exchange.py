@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from strangler_proxy.forward.context import Context
     from strangler_proxy.forward.downstream import Downstream
     from strangler_proxy.forward.mirror_copy import Copy
+    from strangler_proxy.forward.mirror_seen import Skipped
     from strangler_proxy.forward.pool import EndpointPool
     from strangler_proxy.forward.upstream import UpstreamConnection
 
@@ -106,7 +107,7 @@ class Exchange:
     stale: bool = False
     retry_after_s: int = 0
     tunnel: bool = False
-    copy: Copy | None = None
+    copy: Copy | Skipped | None = None
     switched: bytes = b""
     interim: int = 0
     outgoing: list[bytes] = field(default_factory=list)
@@ -196,8 +197,7 @@ class Exchange:
         self.flush()
 
     def _add(self, part: bytes) -> None:
-        kept = self.kept
-        if kept is not None and not kept.add(part):
+        if self.kept is not None and not self.kept.add(part):
             self._drop_kept()
         self.outgoing.append(part)
 
@@ -327,6 +327,10 @@ class Exchange:
         if self.copy is not None:
             connection.tap = self.copy.answered(status, answer)
         connection.until_eof = not bodiless and not answer.chunked and answer.content_length < 0
+        self.begin_answer(connection, status, answer, bodiless)
+
+    def begin_answer(self, connection: UpstreamConnection, status: int, answer: AnswerFields, bodiless: bool) -> None:
+        """Write the head for this client."""
         connection.out.append(answer_head(self, status, answer, bodiless=bodiless))
 
     def answer_malformed(self, connection: UpstreamConnection) -> None:

@@ -46,6 +46,7 @@ from strangler_proxy.forward.mirror_options import (
     MirrorOptions,
 )
 from strangler_proxy.forward.mirror_proof import Proofs
+from strangler_proxy.forward.mirror_seen import Skipped, seen, signed_in_of
 from strangler_proxy.forward.mirror_targets import Targets
 
 if TYPE_CHECKING:
@@ -54,9 +55,6 @@ if TYPE_CHECKING:
 
 _LEFT: Final = 499
 _TELL_AGAIN_S: Final = 10.0
-_METHODS: Final = {method.encode(): method for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
-_new_seen: Final = tuple.__new__
-"""`Seen(...)` in half the time: one is made for each request."""
 
 log = structlog.get_logger("strangler_proxy.forward")
 
@@ -117,7 +115,7 @@ class Mirror:
         except Exception:  # noqa: BLE001 -- whatever goes wrong here is nothing to the request
             self._fault("consider")
 
-    def _considered(self, exchange: Exchange, decision: Decision) -> Copy | None:
+    def _considered(self, exchange: Exchange, decision: Decision) -> Copy | Skipped | None:
         target = self.targets.find(exchange.runtime, decision)
         if target is None:
             return None
@@ -128,7 +126,7 @@ class Mirror:
         elif exchange.runtime.killed:
             fate = KILLED
         elif target.sample < BUCKETS and not self.targets.has_sampled(exchange, target):
-            fate = NOT_SAMPLED
+            return Skipped(self, target)
         elif not target.cluster.breaker.closed and target.cluster.breaker.wait_s(monotonic()):
             fate = CANDIDATE_DOWN
         elif not safe:
@@ -150,8 +148,12 @@ class Mirror:
 
     # When it has ended.
 
-    def lost(self, exchange: Exchange, copy: Copy) -> None:
+    def lost(self, exchange: Exchange, copy: Copy | Skipped) -> None:
         """A request ended without an answer of its upstream that the client got in full."""
+        if type(copy) is Skipped:
+            self._skipped(exchange, copy)
+            return
+        assert type(copy) is Copy
         try:
             self._take_facts(exchange, copy)
             self._drop(copy, copy.fate or (CLIENT_LEFT if exchange.status == _LEFT else NO_ANSWER))
@@ -159,13 +161,26 @@ class Mirror:
             copy.let_go()
             self._fault("lost")
 
-    def ended(self, exchange: Exchange, copy: Copy) -> None:
+    def ended(self, exchange: Exchange, copy: Copy | Skipped) -> None:
         """The client has the answer in full: queue the copy, or count why not."""
+        if type(copy) is Skipped:
+            self._skipped(exchange, copy)
+            return
+        assert type(copy) is Copy
         try:
             self._ended(exchange, copy)
         except Exception:  # noqa: BLE001 -- as above
             copy.let_go()
             self._fault("ended")
+
+    def _skipped(self, exchange: Exchange, skipped: Skipped) -> None:
+        """A request that the sample left out has ended, however."""
+        try:
+            self._count_fate(skipped.target.flag, NOT_SAMPLED)
+            if self.sink is not None:
+                self.sink.note(skipped.seen(exchange))
+        except Exception:  # noqa: BLE001 -- as above
+            self._fault("skip")
 
     def _ended(self, exchange: Exchange, copy: Copy) -> None:
         now = copy.queued_at = monotonic()
@@ -215,8 +230,7 @@ class Mirror:
         copy.status = exchange.status
         copy.head = exchange.head
         copy.sent_target = exchange.sent_target
-        signed_in = exchange.fields.signed_in
-        copy.signed_in = mirror_fields.signed_in(exchange.fields) if signed_in is None else signed_in
+        copy.signed_in = signed_in_of(exchange)
 
     def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send what waits once the answers of this turn of the loop are written."""
@@ -285,8 +299,10 @@ class Mirror:
             return False
         if (ours.compared or mirror_fields.compared(ours))[0] != (theirs.compared or mirror_fields.compared(theirs))[0]:
             return False
-        if (ours.shadow or theirs.shadow) and (", ".join(copy.recorded) != effects or not self._are_told(copy, theirs)):
-            return False
+        if ours.shadow or theirs.shadow:
+            same = mirror_fields.are_same_effects(", ".join(copy.recorded), effects)
+            if not same or not self._are_told(copy, theirs):
+                return False
         return are_same(copy.parts, copy.skip, reply.parts, reply.skip)
 
     def _are_told(self, copy: Copy, theirs: AnswerFields) -> bool:
@@ -325,21 +341,16 @@ class Mirror:
             self.sink.note(self._seen(copy, reason, 0.0))
 
     def _seen(self, copy: Copy, fate: str, candidate_ms: float) -> Seen:
-        fields, target, path = copy.fields, copy.target, copy.sent_target
-        return _new_seen(
-            Seen,
-            (
-                target.flag,
-                target.route,
-                _METHODS.get(copy.method) or copy.method.decode("ascii", "replace"),
-                path.partition(b"?")[0] if b"?" in path else path,
-                copy.signed_in,
-                copy.status,
-                b"" if fields is None else (fields.compared or mirror_fields.compared(fields))[1],
-                fate,
-                copy.control_ms,
-                candidate_ms,
-            ),
+        return seen(
+            copy.target,
+            copy.method,
+            copy.sent_target,
+            copy.signed_in,
+            copy.status,
+            copy.fields,
+            fate,
+            copy.control_ms,
+            candidate_ms,
         )
 
     def _count_fate(self, flag: str, fate: str) -> None:

@@ -7,12 +7,15 @@ from typing import Final
 from strangler_proxy.core.fields import NOT_COMPARED
 from strangler_proxy.core.headers import AnswerFields, RequestFields
 from strangler_proxy.core.pair import RawFields
+from strangler_proxy.core.shadow_wire import TOO_LARGE, effects_text
 from strangler_proxy.core.strata import is_signed_in
 
 _BY_MEANING: Final = {b"content-type", b"set-cookie", b"content-encoding"}
 _LEFT_OUT: Final = frozenset(name.encode() for name in NOT_COMPARED) - _BY_MEANING
 """Differences in these alone are none; where a rule asks for one of them, the sink is not `exact`."""
 _EFFECTS: Final = b"x-strangler-effects"
+_READ_AT_ONCE_CHARS: Final = 8_192
+"""Of both sides' effects together; what is more is for the judge, which has the time to unpack it."""
 _PROOF: Final = b"x-strangler-shadow-proof"
 _VERSION: Final = b"x-strangler-version"
 
@@ -56,6 +59,22 @@ def request_fields(head: bytes) -> RawFields:
 def effects(fields: AnswerFields) -> list[str]:
     """The values of the effects header, in order."""
     return [value.decode("latin-1") for name, value in fields.shadow if name == _EFFECTS]
+
+
+def are_same_effects(ours: str, theirs: str) -> bool:
+    """Do two values of the effects header hold the same effects, as far as that can be seen at once?
+
+    How the rows were before rides along with the side that puts them back, and is no effect. What is too much to be
+    read here, or was too much for the side itself, is not called the same.
+    """
+    if ours == theirs:
+        return ours != TOO_LARGE
+    if not ours or not theirs or len(ours) + len(theirs) > _READ_AT_ONCE_CHARS:
+        return False
+    try:
+        return effects_text([ours]) == effects_text([theirs])
+    except ValueError:
+        return False
 
 
 def proof(fields: AnswerFields) -> str:

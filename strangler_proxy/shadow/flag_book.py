@@ -99,6 +99,16 @@ class FlagBook:
         """A template that was given earlier, as known now."""
         return self._redacting.template(self.templates.fold(template))
 
+    def let_go(self, before: float) -> None:
+        """Forget ledgers that were published before then, and have counted nothing since: they are counted anew.
+
+        By then their tallies may have been put together with others'.
+        """
+        for basis, ledger in list(self._ledgers.items()):
+            if not ledger.dirty and ledger.published_at < before:
+                del self._ledgers[basis]
+                self._let_go += 1
+
     def _basis(self, control: Origin, candidate: Origin) -> Basis:
         return Basis(
             control_version=self._versions.get(control, self._settings.control_version),

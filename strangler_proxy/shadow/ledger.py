@@ -42,6 +42,8 @@ class Ledger:
         self.tally = Tally(flag=flag, basis=basis)
         self.dirty = False
         """Is there something that was not published?"""
+        self.published_at = 0.0
+        """Unix seconds."""
         self.fields = FieldNoise()
         """Noise of headers and cookies in all strata."""
         self._strata: dict[StratumKey, Stratum] = {}

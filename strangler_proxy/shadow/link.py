@@ -26,6 +26,7 @@ from strangler_proxy.shadow.chance import Chance
 from strangler_proxy.shadow.frames import frame, pair_frame
 from strangler_proxy.shadow.notebook import COMPARER_FULL, JUDGE_DOWN, Notebook
 from strangler_proxy.shadow.options import JudgeSettings
+from strangler_proxy.shadow.priority import come_forward
 from strangler_proxy.shadow.wire import Wire
 
 log = structlog.get_logger(__name__)
@@ -158,6 +159,7 @@ class JudgeLink:
         until = self._loop.time() + timeout_s
         if self._wire is not None:
             self._turn(self._wire)
+            come_forward(self.pid)
             self._wire.send(frame(frames.END, max(0.5, 0.8 * timeout_s)))
         done, _ = await asyncio.wait({self._keeper}, timeout=max(0.1, until - self._loop.time()))
         if not done:

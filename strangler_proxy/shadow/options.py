@@ -47,14 +47,16 @@ class JudgeSettings:
     waiting_pairs: int = 2_000
     asks_at_once: int = 16
     asks_waiting: int = 256
-    nice: int = 5
-    """How far the judge steps back for others on the same processors, 0..19."""
+    duty: float = 0.5
+    """The share of one processor that a judge uses at most, 0..1; pairs that it cannot take are dropped and counted."""
 
     def __post_init__(self) -> None:
         if len(self.secret) < 16:
             raise ValueError(f"the secret of a judge has {len(self.secret)} bytes: give at least 16")
         if not 0.0 <= self.aa_share <= 1.0:
             raise ValueError(f"aa_share {self.aa_share} is outside 0..1")
+        if not 0.0 < self.duty <= 1.0:
+            raise ValueError(f"duty {self.duty} is outside 0..1")
         if self.aa_per_s < 0.0:
             raise ValueError(f"aa_per_s {self.aa_per_s} is less than 0")
 

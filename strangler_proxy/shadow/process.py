@@ -28,7 +28,8 @@ from strangler_proxy.shadow.frames import asked_of, frame, read_answer, read_pai
 from strangler_proxy.shadow.judge import Judge
 from strangler_proxy.shadow.notebook import COMPARER_FULL
 from strangler_proxy.shadow.options import read_settings
-from strangler_proxy.shadow.publishing import Publisher
+from strangler_proxy.shadow.priority import come_forward, step_back
+from strangler_proxy.shadow.publishing import Publisher, TooLate
 from strangler_proxy.shadow.wire import Wire
 
 UNJUDGED_BYTES: Final = 8 * 1024 * 1024
@@ -39,6 +40,9 @@ RULES_S: Final = 5.0
 ORPHAN_S: Final = 5.0
 """How long it may take to ask, settle and publish at the end; pairs that come later are dropped, and counted."""
 LAST_PAUSE_S: Final = 0.3
+
+_TOO_LATE: Final = 75
+"""Exit status; the proxy starts another judge."""
 
 OpenBook = Callable[[str], AbstractAsyncContextManager[EvidenceBook]]
 
@@ -71,12 +75,13 @@ class JudgingProcess:
         if hello is None or hello[0] != frames.HELLO:
             return
         self._settings = settings = read_settings(hello[1])
-        os.nice(settings.nice)
         self._judge = Judge(settings, hello[2], undo=codings.known(), limited=Limited(settings.compare_s))
         async with self._open_book(settings.evidence) as book:
             self._book = book
             self._publisher = Publisher(self._judge, book, settings)
             self._wire.send(frame(frames.READY))
+            step_back()
+            self._cpu_s, self._wall_s = time.thread_time(), time.monotonic()
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(each()) for each in (self._publish, self._ask_due, self._read_rules)]
                 await self._work()
@@ -124,8 +129,16 @@ class JudgingProcess:
             except Exception:  # noqa: BLE001 -- one message is lost, and counted; the judge goes on
                 self._judge.facts["failed"] += 1
             if time.monotonic() > until:
-                await asyncio.sleep(0)
+                await asyncio.sleep(self._rest_s())
                 until = time.monotonic() + SLICE_S
+
+    def _rest_s(self) -> float:
+        """How long to rest after a slice, so that no more than a share of one processor is used; 0 at the end."""
+        cpu_s, wall_s = time.thread_time(), time.monotonic()
+        used_s, passed_s = cpu_s - self._cpu_s, wall_s - self._wall_s
+        rest_s = max(0.0, used_s / self._settings.duty - passed_s)
+        self._cpu_s, self._wall_s = cpu_s, wall_s + rest_s
+        return rest_s if self._deadline == float("inf") else 0.0
 
     async def _take(self, message: tuple[Any, ...]) -> None:
         match message[0]:
@@ -214,7 +227,10 @@ class JudgingProcess:
     async def _publish_once(self) -> bool:
         now, window = time.time(), self._window
         self._judge.place_overdue(now)
-        done = await self._publisher.publish(now)
+        try:
+            done = await self._publisher.publish(now)
+        except TooLate as error:
+            raise SystemExit(_TOO_LATE) from error
         if done and window != self._told and not self._judge.has_unplaced:
             self._told = window
             self._wire.send(frame(frames.KEPT, window))
@@ -232,6 +248,7 @@ class JudgingProcess:
 
     async def _finish(self) -> None:
         """Ask what waits without delay, for half of the time that is left at most; settle, publish, say so."""
+        come_forward(os.getpid())
         until = min(self._deadline, time.monotonic() + self._last_s)
         self._judge.place_overdue(time.time(), all_of_them=True)
         if not self._wire.closed.done():

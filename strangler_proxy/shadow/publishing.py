@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from strangler_proxy.core.errors import StoreUnavailable
-from strangler_proxy.core.evidence import EvidenceBook
+from strangler_proxy.core.evidence import FRESH_S, EvidenceBook
 from strangler_proxy.core.sample import Sample
 from strangler_proxy.shadow.judge import Judge
 from strangler_proxy.shadow.ledger import Ledger
@@ -25,6 +25,10 @@ FORGOTTEN_AT_ONCE: Final = 500
 _BAD_TRIES: Final = 3
 
 
+class TooLate(Exception):
+    """A judge cannot add to what it published long ago: another one begins anew, and what is lost is counted."""
+
+
 class Publisher:
     """Brings what a judge has counted into an evidence book. `facts` counts what went wrong."""
 
@@ -36,6 +40,7 @@ class Publisher:
         self._failures = 0
         self._bad = 0
         self._pruned_at = 0.0
+        self._published_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Publisher failures={self._failures}>"
@@ -51,9 +56,14 @@ class Publisher:
         return min(LONGEST_PAUSE_S, self._settings.publish_every_s * 2.0 ** min(self._failures, 10))
 
     async def publish(self, now: float) -> bool:
-        """Publish what has changed; False where it did not get through, and will be tried again."""
+        """Publish what has changed; False where it did not get through, and will be tried again.
+
+        Raises TooLate after half a day without: what was published before may be put together with others' by now.
+        """
+        if self._published_at and now - self._published_at > FRESH_S:
+            raise TooLate("nothing was published for too long")
         try:
-            await self._tallies()
+            await self._tallies(now)
             await self._samples()
             await self._prune(now)
         except (StoreUnavailable, TimeoutError, OSError):
@@ -63,11 +73,12 @@ class Publisher:
             self.facts[f"refused_{type(error).__name__}"] += 1
         else:
             self._failures = 0
+            self._published_at = now
             return True
         self._failures += 1
         return False
 
-    async def _tallies(self) -> None:
+    async def _tallies(self, now: float) -> None:
         for flag in self._judge.flags.values():
             ledgers = flag.ledgers
             if any(ledger.dirty for ledger in ledgers):
@@ -76,6 +87,8 @@ class Publisher:
                 if ledger.dirty:
                     ledger.fold(flag.fold)
                     await self._tally(ledger)
+                    ledger.published_at = now
+            flag.let_go(now - FRESH_S)
 
     async def _tally(self, ledger: Ledger) -> None:
         tally = ledger.snapshot()

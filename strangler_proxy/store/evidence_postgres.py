@@ -9,7 +9,8 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 
-from strangler_proxy.core.evidence import Bounds
+from strangler_proxy.core.errors import DeclarationError
+from strangler_proxy.core.evidence import GONE_S, Bounds
 from strangler_proxy.core.rule_form import rule_document
 from strangler_proxy.core.rules import Rule
 from strangler_proxy.core.sample import Sample
@@ -18,6 +19,7 @@ from strangler_proxy.store.change import Change
 from strangler_proxy.store.database import Connection, Database, Row
 from strangler_proxy.store.evidence_rows import (
     FAR,
+    MERGES_AT_ONCE,
     PRUNED_AT_ONCE,
     RULE_ADDED,
     RULE_EXPIRED,
@@ -26,6 +28,8 @@ from strangler_proxy.store.evidence_rows import (
     batches,
     check_rule,
     digest,
+    gone_together,
+    merged_values,
     path_values,
     readable,
     rule_of,
@@ -119,6 +123,9 @@ class PostgresEvidence:
             if not alone["mine"]:
                 return 0
             await connection.execute(queries("evidence")["prune_writers"], values)
+            for _ in range(MERGES_AT_ONCE):
+                if not await _merge(connection, flag, now - dt.timedelta(seconds=GONE_S)):
+                    break
             return (await connection.execute(queries("evidence")["prune_samples"], values)).rowcount
 
         gone = 0
@@ -184,9 +191,24 @@ class PostgresEvidence:
         await self._database.run(work)
 
 
-def _publish(values: Mapping[str, object], strata: Sequence[Mapping[str, object]]) -> Work:
+async def _merge(connection: Connection, flag: str, before: dt.datetime) -> bool:
+    """Put tallies of some writers that have ended together; False where there are none."""
+    rows = gone_together(await _rows(connection, "gone_writers", {"flag": flag, "before": before}))
+    if not rows:
+        return False
+    numbers = {"numbers": [row["number"] for row in rows]}
+    try:
+        totals, strata = merged_values(flag, rows, await _rows(connection, "strata", numbers))
+    except DeclarationError:  # of another form: it stays as it is
+        return False
+    await connection.execute(queries("evidence")["forget_writers"], numbers)
+    await _publish(totals, strata, "merged")(connection)
+    return True
+
+
+def _publish(values: Mapping[str, object], strata: Sequence[Mapping[str, object]], query: str = "publish") -> Work:
     async def work(connection: Connection) -> None:
-        (row,) = await _rows(connection, "publish", values)
+        (row,) = await _rows(connection, query, values)
         if strata:
             async with connection.cursor() as cursor:
                 rows = [{**each, "number": row["number"]} for each in strata]

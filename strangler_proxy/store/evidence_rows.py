@@ -24,6 +24,10 @@ from strangler_proxy.core.verdict import Basis
 STRATA_AT_ONCE = 200
 SAMPLES_AT_ONCE = 100
 PRUNED_AT_ONCE = 2_000
+MERGED_AT_ONCE = 8
+"""Writers whose tallies are put together in one transaction."""
+MERGES_AT_ONCE = 2
+"""Such transactions of one pruning."""
 RULE_ADDED = "shadow.rule_add"
 RULE_EXPIRED = "shadow.rule_expire"
 FAR = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
@@ -132,6 +136,31 @@ def tallies_of(flag: str, writers: Sequence[Mapping[str, Any]], strata: Sequence
         return list(merged.values())
 
     return readable(f"a tally of flag {flag!r}", read)
+
+
+def gone_together(writers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Some writers that can become one: of one basis and `day`, so that age still counts. Empty where there are none.
+
+    `writers` have ended; they have `number`, the basis, `day`, and are ordered as `tallies_of` wants them.
+    """
+    alike: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for row in writers:
+        key = row["control_version"], row["candidate_version"], row["rules"], row["day"]
+        alike.setdefault(key, []).append(row)
+    return next((rows[:MERGED_AT_ONCE] for rows in alike.values() if len(rows) > 1), [])
+
+
+def merged_values(
+    flag: str, writers: Sequence[Mapping[str, Any]], strata: Sequence[Mapping[str, Any]]
+) -> tuple[Values, list[Values]]:
+    """Parameters for what becomes of writers of one basis: totals (with `published` of the last one), and strata.
+
+    Raises DeclarationError for a row of another form.
+    """
+    (tally,) = tallies_of(flag, writers, strata)
+    name = f"merged:{min(row['number'] for row in writers)}"
+    totals = {**writer_values(name, tally), "published": max(row["published"] for row in writers)}
+    return totals, [stratum_values(key, one) for key, one in tally.strata.items()]
 
 
 def samples_of(documents: Iterable[str]) -> list[Sample]:

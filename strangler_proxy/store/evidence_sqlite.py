@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from strangler_proxy.core.evidence import Bounds
+from strangler_proxy.core.errors import DeclarationError
+from strangler_proxy.core.evidence import GONE_S, Bounds
 from strangler_proxy.core.rules import Rule
 from strangler_proxy.core.sample import Sample
 from strangler_proxy.core.tally import Tally
 from strangler_proxy.store.evidence_rows import (
     FAR,
+    MERGES_AT_ONCE,
     PRUNED_AT_ONCE,
     RULE_ADDED,
     RULE_EXPIRED,
@@ -28,6 +30,8 @@ from strangler_proxy.store.evidence_rows import (
     batches,
     check_rule,
     digest,
+    gone_together,
+    merged_values,
     packed,
     path_values,
     rule_of,
@@ -132,6 +136,9 @@ class SqliteEvidence:
             "batch": PRUNED_AT_ONCE,
         }
         await self._file.write(lambda connection: connection.execute(_sql("prune_writers"), values).rowcount)
+        for _ in range(MERGES_AT_ONCE):
+            if not await self._file.write(_merge(flag, now.timestamp() - GONE_S)):
+                break
         gone = 0
         while True:
             now_gone = await self._file.write(
@@ -200,6 +207,24 @@ def _publish(values: dict[str, Any], strata: Sequence[dict[str, Any]]) -> Work[N
         connection.execute(_sql("publish"), values)
         number = connection.execute(_sql("number"), values).fetchone()["number"]
         connection.executemany(_sql("stratum"), [{**each, "number": number} for each in strata])
+
+    return work
+
+
+def _merge(flag: str, before: float) -> Work[bool]:
+    def work(connection: sqlite3.Connection) -> bool:
+        rows = gone_together(connection.execute(_sql("gone_writers"), {"flag": flag, "before": before}).fetchall())
+        if not rows:
+            return False
+        numbers = [{"number": row["number"]} for row in rows]
+        strata = [each for number in numbers for each in connection.execute(_sql("strata_of"), number)]
+        try:
+            totals, merged = merged_values(flag, rows, strata)
+        except DeclarationError:  # of another form: it stays as it is
+            return False
+        connection.executemany(_sql("forget_writer"), numbers)
+        _publish(totals, merged)(connection)
+        return True
 
     return work
 

@@ -1,7 +1,7 @@
 """An upstream that answers at once, or is sick: `/KIND/N`, on the candidate's side (`--sick`) for every third N.
 
 Kinds: `hangs`, `dribbles` (a byte now and then), `resets`, `gigabyte` (an answer of 1 GB); `/always-KIND/N` is sick for
-every N.
+every N, `/rarely-KIND/N` for every fortieth: too seldom for the mirror to leave such a candidate alone.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import uvloop
 
 KINDS = ("hangs", "dribbles", "resets", "gigabyte")
 SICK_EVERY = 3
+RARELY = 40
 BODY = json.dumps({"items": [{"id": n, "name": f"item {n}", "price": n * 5} for n in range(24)]}).encode()
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 OTHER = ANSWER.replace(b"item 7", b"Item 7")
@@ -48,6 +49,8 @@ def sickness(path: str) -> str:
     kind, _, number = path.strip("/").partition("/")
     if kind.startswith("always-"):
         return kind.removeprefix("always-")
+    if kind.startswith("rarely-"):
+        return kind.removeprefix("rarely-") if number.isdigit() and int(number) % RARELY == 0 else ""
     return kind if kind in KINDS and number.isdigit() and int(number) % SICK_EVERY == 0 else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -21,7 +21,12 @@ SECONDS = float(os.environ.get("MINUTES", "0.7")) * 60
 BLOCK = 150
 """Requests of a block; its p99 is the second slowest of them."""
 PAUSE_S = 0.002
-PATHS = (*KINDS, *(f"always-{kind}" for kind in KINDS[:2]))
+SICK = (*KINDS, *(f"always-{kind}" for kind in KINDS[:2]))
+NOW_AND_THEN = tuple(f"rarely-{kind}" for kind in KINDS)
+"""So seldom that the mirror's breaker stays closed: all is mirrored, every answer differs, and the judge is busy."""
+LOADS = [pytest.param(SICK, id="sick")]
+if "MINUTES" in os.environ:  # harder, and at length only: `make shadow-proof`
+    LOADS.append(pytest.param(NOW_AND_THEN, id="sick now and then"))
 ENOUGH = 30
 """Blocks, for a median that says something on a machine that others use, too."""
 LONGER = 2.0
@@ -51,11 +56,12 @@ def p99(taken: list[float]) -> float:
 class Clock:
     """Blocks of requests that take turns, with the candidate and without: a busy machine is busy for both."""
 
-    def __init__(self, alone: Client, mirrored: Client, process: psutil.Process) -> None:
+    def __init__(self, paths: Sequence[str], alone: Client, mirrored: Client, process: psutil.Process) -> None:
+        self._paths = paths
         self._clients, self._process = (alone, mirrored), process
         self._began = time.monotonic()
         self.sent = 0
-        self.p99s: dict[str, tuple[list[float], list[float]]] = {path: ([], []) for path in PATHS}
+        self.p99s: dict[str, tuple[list[float], list[float]]] = {path: ([], []) for path in paths}
         self.resident: list[tuple[float, float]] = []
 
     @property
@@ -67,8 +73,8 @@ class Clock:
         """Blocks of each kind of sickness in turn, which side comes first in turn as well."""
         while self.elapsed_s < until_s:
             turn = self.sent // BLOCK
-            path = PATHS[turn % len(PATHS)]
-            for side in (0, 1) if turn // len(PATHS) % 2 else (1, 0):
+            path = self._paths[turn % len(self._paths)]
+            for side in (0, 1) if turn // len(self._paths) % 2 else (1, 0):
                 self.p99s[path][side].append(p99(block(self._clients[side], path, self.sent)))
             self.resident.append((self.elapsed_s, self._process.memory_info().rss / 1e6))
             self.sent += BLOCK
@@ -96,7 +102,8 @@ class Clock:
             told(f"  {path}: p99 without {a:.2f} ms, beside it {b:.2f} ms, medians of {blocks} blocks each")
 
 
-def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(tmp_path: Path) -> None:
+@pytest.mark.parametrize("paths", LOADS)
+def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(tmp_path: Path, paths: Sequence[str]) -> None:
     upstream = "tests.acceptance.shadow_upstream"
     (tmp_path / "plain").mkdir()
     with (
@@ -109,7 +116,7 @@ def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(tmp_path: Path)
         shadowed.start()
         assert shadowed.process is not None
         with Client(plain.port, 10) as alone, Client(shadowed.port, 10) as mirrored:
-            clock = Clock(alone, mirrored, psutil.Process(shadowed.process.pid))
+            clock = Clock(paths, alone, mirrored, psutil.Process(shadowed.process.pid))
             clock.run(SECONDS)
             while clock.slow() and clock.elapsed_s < SECONDS * LONGER:
                 clock.run(clock.elapsed_s + SECONDS / 2)  # chance, or others on this machine? look longer
@@ -117,7 +124,10 @@ def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(tmp_path: Path)
         assert plain.stop() == 0
     report = report_of(tmp_path)
     coverage = report["coverage"]
-    told(f"a sick candidate, {clock.sent} requests: coverage {coverage['share']:.1%}, drops {report['drops']}")
+    told(
+        f"a candidate that {paths[0]} and so on, {clock.sent} requests: coverage {coverage['share']:.1%}, "
+        f"drops {report['drops']}"
+    )
     clock.tell()
     assert not clock.slow()
     check_memory(clock.resident)

@@ -69,7 +69,7 @@ OURS: Final[Sequence[Contestant]] = (
     Contestant(name="strangler-plain", prepare=engine("plain"), environment=HERE),
     Contestant(name="strangler", prepare=engine("full"), environment=HERE, cases=ALL),
     Contestant(name="strangler-serve", prepare=_serve, environment=HERE, cases=USUAL[:3]),
-    Contestant(name="strangler-asgi", prepare=_uvicorn, environment=HERE),
+    Contestant(name="strangler-asgi-uvicorn", prepare=_uvicorn, environment=HERE),
     Contestant(name="strangler-asgi-granian", prepare=_granian, environment=_WITH_OURS),
     *(
         Contestant(

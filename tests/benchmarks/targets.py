@@ -36,7 +36,6 @@ TARGETS: Final = (
     Target(who="strangler", case="64 KB", beside="envoy", most=0.85),
     Target(who="strangler-shadow-100", case="1 KB", beside="nginx", most=2.8),
     Target(who="strangler-shadow-100", case="1 KB", beside="envoy", most=1.25),
-    Target(who="strangler-asgi", case="1 KB", beside="nginx", most=2.8),
     Target(who="strangler-asgi-granian", case="1 KB", beside="nginx", most=2.8),
 )
 

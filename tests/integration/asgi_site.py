@@ -16,8 +16,10 @@ from strangler_proxy.core.route import Route as ProxyRoute
 from strangler_proxy.core.signing import Signer
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.core.table import RoutingTable
+from strangler_proxy.forward.mirror_options import MirrorOptions
 from strangler_proxy.forward.options import Options
 
+SECRET = b"a secret of the tests"
 table = RoutingTable.compile(
     revision=1,
     flags=(
@@ -42,7 +44,14 @@ table = RoutingTable.compile(
 app = StranglerProxy(
     table,
     options=Options(sweep_s=0.05, max_header_count=40, max_body_bytes=1 << 26),
-    signer=Signer(b"a secret of the tests"),
+    signer=Signer(SECRET),
+)
+
+mirrored = StranglerProxy(
+    table,
+    options=Options(sweep_s=0.05),
+    mirror=MirrorOptions(secret=SECRET),
+    evidence=os.environ.get("TEST_EVIDENCE", "memory:"),
 )
 
 

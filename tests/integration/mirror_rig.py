@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,8 +130,14 @@ def mark(request: Request, keys: ShadowKeys | None = None) -> ShadowRequest | No
     return read_request(keys or ShadowKeys(SECRET), found[0].decode(), now=time.time())
 
 
-def capturing(*effects: dict[str, Any], body: bytes = b"ok", status: bytes = b"200 OK", forged: bool = False) -> Script:
-    """A side with the adapter: it answers a marked request with its effects and a proof."""
+def capturing(
+    *effects: dict[str, Any],
+    body: bytes = b"ok",
+    status: bytes = b"200 OK",
+    forged: bool = False,
+    undo: Sequence[dict[str, Any]] = (),
+) -> Script:
+    """A side with the adapter: it answers a marked request with its effects, how to undo them, and a proof."""
     keys = ShadowKeys(SECRET if not forged else b"some other secret, of nobody")
 
     def script(request: Request, _: object) -> bytes:
@@ -140,7 +146,7 @@ def capturing(*effects: dict[str, Any], body: bytes = b"ok", status: bytes = b"2
         if marked is not None:
             assert marked.fits_body(request.body)
             assert marked.fits_recorded([value.decode() for value in request.values(RECORDED_HEADER)])
-            values = encode_effects(effects)
+            values = encode_effects(effects, undo)
             lines = [f"{EFFECTS_HEADER}: {value}\r\n" for value in values]
             lines.append(f"{PROOF_HEADER}: {proof_value(keys, marked, values)}\r\n")
             fields = "".join(lines).encode()

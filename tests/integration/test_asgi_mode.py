@@ -59,7 +59,7 @@ class Site:
 
 
 @contextmanager
-def site(server: str, app: str = "app") -> Iterator[Site]:
+def site(server: str, app: str = "app", **more: str) -> Iterator[Site]:
     command = COMMANDS[server]
     if server in ("granian", "hypercorn") and not os.access(command[0], os.X_OK):
         pytest.skip(f"{server} comes with make bench")
@@ -70,6 +70,7 @@ def site(server: str, app: str = "app") -> Iterator[Site]:
         "PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_paths()["purelib"])),
         "TEST_MONOLITH_PORT": str(monolith.port),
         "TEST_EXTRACTED_PORT": str(extracted.port),
+        **more,
     }
     process = subprocess.Popen([*command, *where, f"tests.integration.asgi_site:{app}"], cwd=ROOT, env=environment)
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -11,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from strangler_proxy.contrib import shadow_rows
+from strangler_proxy.contrib import shadow_drivers, shadow_rows
 from strangler_proxy.contrib.starlette.pool import CapturingAsyncConnectionPool
 from tests.integration.capture_site import INSERT, Site, prepared, serving, unfenced
 from tests.integration.shadow_rig import ask, marks, sums, told
@@ -127,3 +129,14 @@ async def test_the_guard_refuses_every_commit_and_opens_the_fence_to_nobody_else
         other.execute("SET session_replication_role = origin")
         with pytest.raises(psycopg.DatabaseError, match="fence"):
             other.execute(INSERT)
+
+
+@pytest.mark.parametrize("driver", shadow_drivers.UNSEEN)
+async def test_a_process_with_a_driver_that_nobody_can_capture_proves_nothing(
+    http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    assert (await ask(http, "mirror", "/reads", method="GET")).effects == []
+    monkeypatch.setitem(sys.modules, driver, ModuleType(driver))
+    for role in ("mirror", "record"):
+        read = await ask(http, role, "/reads", method="GET")
+        assert (read.status, read.effects) == (200, None)

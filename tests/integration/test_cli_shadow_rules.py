@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +130,15 @@ def test_trying_a_rule_shows_what_it_would_hide_and_adds_nothing(rig: Rig, evide
     other = rig.run("shadow", "rule", "test", "catalog", "--path", "price", "--ignore", "--route", "/elsewhere")
     assert "there is no sample to try it on" in other.err
     assert len(rig.run("shadow", "rule", "list", "catalog", "-o", "json").document["rules"]) == 2
+
+
+def test_a_rule_may_be_there_before_the_evidence(rig: Rig, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "evidence.sqlite"
+    words = ("--path", "at", "--ignore", "--owner", "shop", "--reason", "a clock", "--expires", "2999-01-01")
+    done = rig.run("shadow", "rule", "add", "--evidence", str(file), *words)
+    assert done.code == 0, done.err
+    assert f"was not there and is new: serve with --evidence {file}" in " ".join(done.err.split())
+    again = rig.run("shadow", "rule", "add", "--evidence", str(file), *words[2:], "--path", "other")
+    assert (again.code, "is new" in again.err) == (0, False)
+    listed = rig.run("shadow", "rule", "list", "--evidence", str(file), "-o", "json").document["rules"]
+    assert [each["path"] for each in listed] == ["at", "other"]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from strangler_proxy.core.errors import DeclarationError, UnknownName
-from strangler_proxy.core.evidence import Bounds
+from strangler_proxy.core.evidence import GONE_S, Bounds
 from strangler_proxy.core.rules import RuleKind
 from strangler_proxy.store import migrate, open_store
+from strangler_proxy.store.evidence_memory import MemoryEvidence
 from strangler_proxy.store.evidence_opened import Evidence, open_evidence
+from strangler_proxy.store.evidence_sqlite import SqliteEvidence
 from tests.ports.evidence_samples import NEW, NOW, OLD, key, rule, sample, stratum, tally
 from tests.ports.store_samples import applied
 
@@ -219,3 +224,34 @@ async def test_many_writers_at_once_lose_nothing(evidence: Evidence) -> None:
     (found,) = await evidence.tallies("catalog")
     assert (found.compared, found.eligible) == (40, 800)
     assert len(await evidence.samples("catalog", limit=99)) == 8
+
+
+async def test_tallies_of_writers_that_have_ended_are_put_together_and_read_the_same(
+    evidence: Evidence, request: pytest.FixtureRequest
+) -> None:
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=GONE_S + 60)
+    for number in range(12):
+        await evidence.publish(f"w{number}", tally(basis=OLD, list=stratum(10 + number), one=stratum(5, 1, sample="a")))
+    await evidence.publish("w3", tally(basis=NEW, list=stratum(4)))
+    await evidence.publish("w4", tally(basis=NEW, one=stratum(2)))
+    before = list(await evidence.tallies("catalog"))
+    assert await evidence.prune("catalog", Bounds(), dt.datetime.now(dt.UTC)) == 0
+    assert writers_of(evidence, request) in (14, None), "none of them has ended yet"
+    for _ in range(3):
+        await evidence.prune("catalog", Bounds(), later)
+    assert list(await evidence.tallies("catalog")) == before
+    assert writers_of(evidence, request) in (2, None), "one for each basis"
+    await evidence.prune("catalog", Bounds(days=1), later)
+    assert list(await evidence.tallies("catalog")) == [], "they are as old as the last of them"
+
+
+def writers_of(evidence: Evidence, request: pytest.FixtureRequest) -> int | None:
+    """How many there are in the tables; None in memory, which lasts as long as its only writer."""
+    if isinstance(evidence, MemoryEvidence):
+        return None
+    if isinstance(evidence, SqliteEvidence):
+        with contextlib.closing(sqlite3.connect(evidence.path)) as file:
+            return int(file.execute("SELECT count(*) FROM writer").fetchone()[0])
+    with psycopg.connect(request.getfixturevalue("database")) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM strangler.evidence_writer").fetchone() or (0,)
+        return int(found)

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.headers import AnswerFields, read_answer_fields, read_request_fields
 from strangler_proxy.core.route import Endpoint
-from strangler_proxy.core.shadow_wire import SHADOW_HEADER, ShadowRole, read_request, request_value
+from strangler_proxy.core.shadow_wire import (
+    SHADOW_HEADER,
+    TOO_LARGE,
+    ShadowRole,
+    encode_effects,
+    read_request,
+    request_value,
+)
 from strangler_proxy.forward import mirror_fields
 from strangler_proxy.forward.mirror_bytes import are_same, whole
 from strangler_proxy.forward.mirror_mark import Marks
@@ -187,3 +194,17 @@ def in_parts(data: bytes, cuts: list[int]) -> list[bytes]:
     """Cut it behind its first five bytes at most, so that what is skipped is in the first part; no part is empty."""
     places = sorted({min(max(cut, 5), len(data)) for cut in cuts} | {0, len(data)})
     return [part for start, end in itertools.pairwise(places) if (part := data[start:end])]
+
+
+def test_effects_are_the_same_whatever_would_undo_them() -> None:
+    """Only the side whose rows have to be put back says how they were; both did the same."""
+    effects = [{"kind": "row", "detail": {"table": "payment", "values": {"amount": 5}}}]
+    plain, other = (", ".join(encode_effects(each)) for each in (effects, [{"kind": "mail", "detail": {}}]))
+    undoing = ", ".join(encode_effects(effects, [{"table": "payment", "key": 7}]))
+    assert plain != undoing
+    assert mirror_fields.are_same_effects(plain, undoing)
+    assert mirror_fields.are_same_effects("", "")
+    assert not mirror_fields.are_same_effects(plain, other)
+    assert not mirror_fields.are_same_effects(plain, "")
+    assert not mirror_fields.are_same_effects(plain, "1/1; !")
+    assert not mirror_fields.are_same_effects(TOO_LARGE, TOO_LARGE), "what nobody saw is not the same"

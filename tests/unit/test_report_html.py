@@ -81,7 +81,7 @@ def test_everything_of_the_report_is_on_the_page() -> None:
     words = Read(html(reports.three(), [reports.sample()])).words
     for wanted in (
         "http://old against http://new", "1 of 3 strata has a confirmed difference", "11,040 compared of 11,340",
-        "queue_full", "too many copies waited already", "/products/{slug}", "about 3,741 more requests, about 7.5 h",
+        "queue_full", "too many copies waited already", "/products/{slug}", "about 3,809 more requests, about 7.6 h",
         "items[].price", "noise 0 % of 40 A/A", "covered", "/reports/{date}", "it expires on 2026-12-01", "v2",
         "effects of the candidate were not captured", "140", GOTCHAS[0],
     ):  # fmt: skip

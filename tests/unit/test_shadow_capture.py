@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import http.client
 import importlib
 import json
 import smtplib
 import socketserver
+import sqlite3
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from decimal import Decimal
 from email.message import EmailMessage
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strangler_proxy.contrib import shadow_calls, shadow_smtp
+from strangler_proxy.contrib.django import shadow_driver
 from strangler_proxy.contrib.shadow_capture import Capture, NotCaptured, capturing, current, plain
 from strangler_proxy.core import shadow_wire as wire
 from strangler_proxy.core.shadow_wire import ShadowRequest, ShadowRole
@@ -298,3 +302,14 @@ def test_the_best_fit_answers() -> None:
     assert fit(url="http://b/v1/charges/ch_9/refunds") > 0, "another id, another host"
     assert fit(url="http://a/v1/charges/ch_1/captures") == fit(method="GET") == fit(url="http://a/v1/charges") == 0
     assert shadow_calls.fit(call, None) == 0
+
+
+@pytest.mark.parametrize(("vendor", "reasons"), [("postgresql", ["driver_psycopg2"]), ("sqlite", [])])
+def test_a_postgresql_driver_written_in_c_proves_nothing(vendor: str, reasons: list[str]) -> None:
+    """psycopg 2 is not installed here; what matters is that its connections take no attributes either."""
+    mirror = Capture(request("mirror"))
+    sandbox: Any = SimpleNamespace(capture=mirror, connection=SimpleNamespace(vendor=vendor))
+    with contextlib.closing(sqlite3.connect(":memory:")) as driver:
+        shadow_driver.gate(driver, sandbox)
+        shadow_driver.watch(driver, sandbox, on=True)
+    assert mirror.unproven_reasons == reasons

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strangler_proxy.core.interval import interval, pairs_needed
+from strangler_proxy.core.interval import FLAT, Mixture, interval, near, pairs_needed
 from strangler_proxy.core.observation import Observation
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.core.strata import StratumKey, stratum, unseen
@@ -19,8 +19,11 @@ NOW = Basis(control_version="1", candidate_version="2", rules="r")
 HOUR = 3_600.0
 
 
-@pytest.mark.parametrize(("rate", "a", "b"), [(0.001, 1.0, 1_000.0), (0.05, 1.0, 1.0), (0.5, 1.0, 1.0)])
-def test_the_interval_holds_the_true_rate_at_every_look(rate: float, a: float, b: float) -> None:
+@pytest.mark.parametrize(
+    ("rate", "mixture"),
+    [(0.001, near(0.001)), (0.02, near(0.001)), (0.5, near(0.001)), (0.05, FLAT), (0.5, FLAT)],
+)
+def test_the_interval_holds_the_true_rate_at_every_look(rate: float, mixture: Mixture) -> None:
     """150 streams of 1,000 pairs, looked at often: at most 5 % (plus chance) ever miss."""
     chance, missed = random.Random(20260501), 0
     for _ in range(150):
@@ -29,7 +32,7 @@ def test_the_interval_holds_the_true_rate_at_every_look(rate: float, a: float, b
             failed = chance.random() < rate
             mismatched += failed
             if compared % 100 == 0 or (failed and rate < 0.1):
-                seen = interval(mismatched, compared, a=a, b=b)
+                seen = interval(mismatched, compared, mixture=mixture)
                 if not seen.low <= rate <= seen.high:
                     missed += 1
                     break
@@ -49,30 +52,38 @@ def test_an_interval_for_one_look_would_fail_under_peeking() -> None:
     assert missed > 10 + 3 * math.sqrt(200 * 0.05 * 0.95)
 
 
-@given(st.integers(0, 60), st.integers(0, 3_000), st.sampled_from([1.0, 50.0, 1_000.0]))
+@given(st.integers(0, 60), st.integers(0, 3_000), st.sampled_from([FLAT, near(0.02), near(0.001)]))
 @settings(max_examples=150, deadline=None)
-def test_the_interval_surrounds_what_was_seen_and_narrows(mismatched: int, matched: int, b: float) -> None:
-    seen = interval(mismatched, mismatched + matched, b=b)
+def test_the_interval_surrounds_what_was_seen_and_narrows(mismatched: int, matched: int, mixture: Mixture) -> None:
+    seen = interval(mismatched, mismatched + matched, mixture=mixture)
     assert 0.0 <= seen.low <= seen.high <= 1.0
     if mismatched + matched:
         assert seen.low <= mismatched / (mismatched + matched) <= seen.high
-    assert interval(mismatched, mismatched + matched + 500, b=b).high <= seen.high + 1e-9
-    assert interval(mismatched, mismatched + matched, alpha=0.01, b=b).high >= seen.high - 1e-9
+    assert interval(mismatched, mismatched + matched + 500, mixture=mixture).high <= seen.high + 1e-9
+    assert interval(mismatched, mismatched + matched, alpha=0.01, mixture=mixture).high >= seen.high - 1e-9
+
+
+def test_the_interval_is_sharp_near_the_limit_and_says_something_far_from_it() -> None:
+    """What a mixture with one part cannot do: the width at 50 % against that of the flat one, and the pairs at 0."""
+    far, flat = interval(100, 200, mixture=near(0.001)), interval(100, 200, mixture=FLAT)
+    assert far.high - far.low < 1.2 * (flat.high - flat.low)
+    assert pairs_needed(0.001) < 4_900
+    assert interval(0, 4_809, mixture=FLAT).high > 0.001
 
 
 @given(st.sampled_from([0.5, 0.1, 0.01, 0.001]), st.integers(0, 3))
 @settings(max_examples=20, deadline=None)
 def test_pairs_needed_is_the_fewest_that_do(limit: float, mismatched: int) -> None:
-    enough = pairs_needed(limit, mismatched=mismatched, b=1.0 / limit)
-    assert interval(mismatched, enough, b=1.0 / limit).high <= limit * (1 + 1e-9)
-    assert mismatched > enough - 1 or interval(mismatched, enough - 1, b=1.0 / limit).high > limit
+    enough, mixture = pairs_needed(limit, mismatched=mismatched), near(limit)
+    assert interval(mismatched, enough, mixture=mixture).high <= limit * (1 + 1e-9)
+    assert mismatched > enough - 1 or interval(mismatched, enough - 1, mixture=mixture).high > limit
 
 
 def test_matched_needs_pairs_and_time_and_one_confirmed_difference_is_enough_against_it() -> None:
     plenty = Evidence(matched=6_000, ignored=3_000, seconds=2 * HOUR, basis=NOW)
     assert judge(plenty, now=NOW).verdict is Verdict.MATCHED
     few = judge(Evidence(matched=100, seconds=2 * HOUR, basis=NOW), now=NOW)
-    assert (few.verdict, few.more_pairs) == (Verdict.INCONCLUSIVE, pairs_needed(0.001, b=1_000.0) - 100)
+    assert (few.verdict, few.more_pairs) == (Verdict.INCONCLUSIVE, pairs_needed(0.001) - 100)
     quick = judge(Evidence(matched=9_000, seconds=60, basis=NOW), now=NOW)
     assert (quick.verdict, quick.missing) == (Verdict.INCONCLUSIVE, ("about 1 more hours",))
     one = Evidence(matched=100_000, mismatched=1, confirmed=1, seconds=9 * HOUR, basis=NOW)

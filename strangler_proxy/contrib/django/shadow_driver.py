@@ -1,7 +1,7 @@
 """The driver's connection below Django's, in a mirrored request: its cursors and commits are within the sandbox too.
 
-For psycopg 3. A connection of psycopg 2 takes no attributes: there only what passes Django's own cursors is seen, and
-the guard of a prepared database.
+For psycopg 3. A connection of psycopg 2 takes no attributes: there only what passes Django's own cursors is seen, so
+that an answer carries no proof, and no write is mirrored.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ class Watch:
 
 
 def watch(driver: Any, sandbox: Sandbox, *, on: bool) -> None:
-    """Begin or end to look at what is sent on the driver's own cursors."""
+    """Begin or end to look at what is sent on the driver's own cursors; where that cannot be, nothing is proved."""
     if hasattr(driver, _SANDBOX):
         driver.strangler_sandbox = Watch(sandbox) if on else None
+    elif on and sandbox.capture is not None and sandbox.connection.vendor == "postgresql":
+        sandbox.capture.unproven("driver_psycopg2")
 
 
 def gate(driver: Any, sandbox: Sandbox) -> None:

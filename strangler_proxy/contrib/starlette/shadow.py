@@ -22,7 +22,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from strangler_proxy.contrib import shadow_calls, shadow_request, shadow_smtp, shadow_threads
+from strangler_proxy.contrib import shadow_calls, shadow_drivers, shadow_request, shadow_smtp, shadow_threads
 from strangler_proxy.contrib.refusal import Refusal, not_now
 from strangler_proxy.contrib.shadow_capture import Capture, capturing
 from strangler_proxy.contrib.shadow_request import BODY_BYTES, Judged, Kind
@@ -89,7 +89,7 @@ class ShadowMiddleware:
         elif judged.request is None:
             await self.app(scope, receive, send)
         elif judged.request.role is ShadowRole.RECORD:
-            await self._record(scope, receive, send, judged.capture())
+            await self._record(scope, receive, send, _begun(judged))
         else:
             await self._mirror(scope, receive, send, judged)
 
@@ -122,7 +122,7 @@ class ShadowMiddleware:
         if len(body) > BODY_BYTES or shadow_request.body_refused(judged, body):
             await _send_refusal(shadow_request.refused("body_changed"), send)
             return
-        capture = judged.capture()
+        capture = _begun(judged)
         answer = _Answer(capture)
         failure = await self._run(scope, _given(body, receive), answer, capture)
         await self._send(answer, capture, send)
@@ -156,6 +156,14 @@ class ShadowMiddleware:
             fields.append(name, value)
         await send(answer.head)
         await send({"type": "http.response.body", "body": b"".join(answer.body)})
+
+
+def _begun(judged: Judged) -> Capture:
+    """What is captured from here on; without a proof where a driver is at work that nobody can capture."""
+    capture = judged.capture()
+    for reason in shadow_drivers.reasons():
+        capture.unproven(reason)
+    return capture
 
 
 def _wrap_process() -> None:

@@ -69,6 +69,24 @@ SELECT pg_try_advisory_xact_lock(hashtextextended(%(flag)s, 7274823642)) AS mine
 -- Tallies of writers that ended long ago.
 DELETE FROM strangler.evidence_writer WHERE flag = %(flag)s AND published < %(oldest)s
 
+-- name: gone_writers
+-- Totals of writers of a flag that have ended, the one published last first.
+SELECT number, control_version, candidate_version, rules, eligible, mirrored, drops::text AS drops,
+    rule_uses::text AS rule_uses, published, floor(extract(epoch FROM published) / 86400) AS day
+FROM strangler.evidence_writer WHERE flag = %(flag)s AND published < %(before)s ORDER BY published DESC, number DESC
+
+-- name: forget_writers
+-- Writers whose tallies another has now; their strata go with them.
+DELETE FROM strangler.evidence_writer WHERE number = ANY(%(numbers)s)
+
+-- name: merged
+-- Totals that were put together, as old as the last of them.
+INSERT INTO strangler.evidence_writer (writer, flag, control_version, candidate_version, rules, eligible, mirrored,
+    drops, rule_uses, published)
+VALUES (%(writer)s, %(flag)s, %(control_version)s, %(candidate_version)s, %(rules)s, %(eligible)s, %(mirrored)s,
+    %(drops)s::json, %(rule_uses)s::json, %(published)s)
+RETURNING number
+
 -- name: prune_samples
 -- Samples that are too old or too many or too much, some at a time, the oldest first.
 DELETE FROM strangler.evidence_sample WHERE id IN (

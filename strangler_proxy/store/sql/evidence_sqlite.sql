@@ -113,6 +113,20 @@ SELECT document FROM sample WHERE id = :id AND (:flag = '' OR flag = :flag) LIMI
 -- Tallies of writers that ended long ago.
 DELETE FROM writer WHERE flag = :flag AND published < :oldest
 
+-- name: gone_writers
+-- Totals of writers of a flag that have ended, the one published last first.
+SELECT number, control_version, candidate_version, rules, eligible, mirrored, drops, rule_uses, published,
+    CAST(published / 86400 AS INTEGER) AS day
+FROM writer WHERE flag = :flag AND published < :before ORDER BY published DESC, number DESC
+
+-- name: strata_of
+-- Strata of one writer.
+SELECT number, document FROM stratum WHERE number = :number
+
+-- name: forget_writer
+-- A writer whose tallies another has now; its strata go with it.
+DELETE FROM writer WHERE number = :number
+
 -- name: prune_samples
 -- Samples that are too old or too many or too much, some at a time, the oldest first.
 DELETE FROM sample WHERE id IN (
