@@ -6,8 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test chaos check format lock clean wheel bench bench-gate bench-growth bench-sync fuzz soak corpus-compare prove \
-	prove-directed prove-bugs shadow-proof
+.PHONY: help demo test chaos check format lock clean wheel bench bench-gate bench-growth bench-sync million fuzz soak corpus-compare prove \
+	prove-directed prove-bugs prove-account shadow-proof
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,20 +28,23 @@ test: $(READY) ## every test tier; what could not run is listed last
 chaos: $(READY) ## flips, cutovers, outages and kills under traffic, and what else takes long (about 17 minutes)
 	$(BIN)/pytest -m "chaos or long" -s tests/acceptance tests/integration
 
-fuzz: $(READY) ## hostile bytes at the proxy, no two runs alike (SECONDS=60)
-	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py -s
+fuzz: $(READY) ## hostile bytes at the proxy and at its ASGI mode, no two runs alike (SECONDS=60, and half as long)
+	SECONDS=$(or $(SECONDS),60) $(BIN)/pytest tests/fuzz/fuzz_requests.py tests/fuzz/fuzz_asgi.py -s
 
 soak: $(READY) ## 10,000 bad clients, 200 slow readers, 1 GiB up and down: memory and a good client's p99 (about 3 minutes)
 	ulimit -n $$(ulimit -H -n) && $(BIN)/pytest tests/soak/soak_clients.py -s
 
-prove: $(READY) ## cutovers under faults, judged by a checker (MINUTES=5, SEED= for the same again)
+prove: $(READY) ## cutovers under faults, judged by a checker (MINUTES=5, SEED= for the same again, CAST=full)
 	$(BIN)/python -m tests.prove.run
 
-prove-directed: $(READY) ## every step of a cutover, before and after, killed and stopped (about 15 minutes)
+prove-directed: $(READY) ## every step of a cutover, before and after, killed, stopped and cut off (about 15 minutes)
 	$(BIN)/python -m tests.prove.run --directed
 
-prove-bugs: $(READY) ## twenty seeded bugs: which of them the proof catches (about 25 minutes)
+prove-bugs: $(READY) ## twenty seeded bugs: which of them the proof catches (about 15 minutes)
 	$(BIN)/python -u -m tests.prove.run --bugs
+
+prove-account: $(READY) ## all proofs of this checkout, added up
+	$(BIN)/python -m tests.prove.run --account
 
 corpus-compare: $(READY) ## the corpus of hostile bytes against NGINX, HAProxy and Envoy too, written into the docs
 	$(BIN)/python -m tests.corpus.compare
@@ -70,6 +73,8 @@ lock: $(READY) ## write the hash-locked requirements files anew
 		requirements/bench.in -o requirements/bench.txt
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		requirements/httpbin.in -o requirements/httpbin.txt
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		requirements/oscar.in -o requirements/oscar.txt
 
 bench: $(READY) ## everybody side by side: CPU per request, as a table, JSON and a picture
 	$(BIN)/python -m tests.benchmarks.run --json var/bench/bench.json --picture docs/pictures/bench.svg $(BENCH)
@@ -80,11 +85,14 @@ bench-gate: $(READY) ## fail where a request costs more CPU than with Envoy in t
 bench-growth: $(READY) ## how cost grows: routes, idle connections, body size, processes
 	$(BIN)/python -m tests.benchmarks.growth
 
-bench-sync: $(READY) ## keeping rows in step, as ratios: copy, verify, capture, lag, hold (ROWS=1000000, about 4 minutes)
-	$(BIN)/python -m tests.benchmarks.sync_run
+bench-sync: $(READY) ## keeping rows in step, as ratios: copy, verify, capture, lag, hold (about 4 minutes; GROWTH=yes: 15)
+	$(BIN)/python -m tests.benchmarks.sync_run --json var/bench/sync.json --page docs/explanation/figures.md
+
+million: $(READY) ## 1,000,000 payments moved under 500 writes a second, and the account (about 6 minutes; ROWS=1000000)
+	$(BIN)/python -m tests.million.run --json var/bench/million.json --page docs/explanation/figures.md
 
 wheel: $(READY) ## the toolkit alone, as a wheel in dist/
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 
-clean: ## remove .venv and what the demo keeps
-	rm -rf .venv var dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean: ## remove the environments and what the demo keeps
+	rm -rf .venv .venv-* var dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -14,12 +14,16 @@ from prometheus_client import generate_latest
 
 from strangler_proxy import logging
 from strangler_proxy.core.errors import DeclarationError, StoreUnavailable, StranglerError
+from strangler_proxy.core.manifest import Manifest
+from strangler_proxy.core.pause import Pause
+from strangler_proxy.core.stage import Origin
 from strangler_proxy.health import HealthListener
 from strangler_proxy.settings import WorkerSettings, data_urls
 from strangler_proxy.store import Store, open_store
 from strangler_proxy.sync import metrics
 from strangler_proxy.sync.ends import both_ends
 from strangler_proxy.sync.link import first_line
+from strangler_proxy.sync.paused import PausedStream
 from strangler_proxy.sync.recovery import recover
 from strangler_proxy.sync.stream import Stream
 from strangler_proxy.sync.work import Operations, data_urls_of
@@ -50,6 +54,7 @@ class Worker:
             store.operations,
             store.flags,
             store.sync,
+            store.pauses,
             store.manifests,
             urls,
             worker=self._name,
@@ -57,8 +62,10 @@ class Worker:
         )
         self._running: set[asyncio.Task[Any]] = set()
         self._streams: dict[str, asyncio.Task[None]] = {}
+        self._paused: dict[str, Pause] = {}  # how each stream was begun
         self._renewed: dict[str, float] = {}
         self._recovered: set[str] = set()
+        self._cutovers_seen: dict[str, float] = {}
         self._recovering: dict[str, asyncio.Task[None]] = {}
         self._store_seen_at = 0.0
 
@@ -114,7 +121,12 @@ class Worker:
     async def _keep_streams(self) -> None:
         """A stream for every wanted flag whose lease is ours; a lease that was lost ends the stream."""
         wanted = set(await self._store.sync.wanted())
-        for flag in [flag for flag in self._streams if flag not in wanted or self._streams[flag].done()]:
+        paused = await self._store.pauses.paused()
+        for flag in [
+            flag
+            for flag, stream in self._streams.items()
+            if flag not in wanted or stream.done() or paused.get(flag) != self._paused.get(flag)
+        ]:
             await self._end_stream(flag)
         for flag in sorted(wanted):
             if time.monotonic() - self._renewed.get(flag, float("-inf")) < RENEW_S and flag in self._streams:
@@ -122,13 +134,13 @@ class Worker:
             if await self._store.sync.lease(f"stream:{flag}", self._name, LEASE_S):
                 self._renewed[flag] = time.monotonic()
                 if flag not in self._streams:
-                    await self._begin_stream(flag)
+                    await self._begin_stream(flag, paused.get(flag))
             elif flag in self._streams:
                 log.warning("worker.stream_lease_lost", flag=flag)
                 await self._end_stream(flag)
         metrics.STREAMS.set(len(self._streams))
 
-    async def _begin_stream(self, flag: str) -> None:
+    async def _begin_stream(self, flag: str, pause: Pause | None) -> None:
         try:
             manifest = await self._store.manifests.manifest(flag)
             urls = data_urls_of(manifest, self._urls)
@@ -137,21 +149,30 @@ class Worker:
         except StranglerError as error:
             log.error("worker.stream_refused", flag=flag, error=error.message)
             return
-        stream = Stream(
+        task = asyncio.create_task(self._stream(manifest, urls, pause).run())
+        task.add_done_callback(_noted)
+        self._streams[flag] = task
+        if pause is not None:
+            self._paused[flag] = pause
+        log.info("worker.stream_begun", flag=flag, paused=pause is not None)
+
+    def _stream(self, manifest: Manifest, urls: Mapping[Origin, str], pause: Pause | None) -> Stream | PausedStream:
+        store = self._store
+        if pause is not None:
+            return PausedStream(manifest, urls, store.sync, store.pauses, pause, worker=self._name)
+        return Stream(
             manifest,
             urls,
-            self._store.flags,
-            self._store.sync,
+            store.flags,
+            store.sync,
+            store.pauses,
             worker=self._name,
             batch_target_s=self._settings.batch_target_ms / 1000,
         )
-        task = asyncio.create_task(stream.run())
-        task.add_done_callback(_noted)
-        self._streams[flag] = task
-        log.info("worker.stream_begun", flag=flag)
 
     async def _end_stream(self, flag: str) -> None:
         await _end(self._streams.pop(flag))
+        self._paused.pop(flag, None)
         log.info("worker.stream_ended", flag=flag)
 
     async def _recover_all(self) -> None:
@@ -166,7 +187,14 @@ class Worker:
             urls = data_urls_of(manifest, self._urls)
             async with both_ends(manifest, urls, f"strangler recovery {flag}"[:63]) as both:
                 at_start = flag not in self._recovered
-                await recover(both, urls, self._store.flags, by=self._name, at_start=at_start)
+                await recover(
+                    both,
+                    urls,
+                    self._store.flags,
+                    by=self._name,
+                    at_start=at_start,
+                    seen=self._cutovers_seen,
+                )
             self._recovered.add(flag)
         except (StranglerError, psycopg.Error) as error:
             log.debug("worker.recovery_delayed", flag=flag, error=first_line(error))

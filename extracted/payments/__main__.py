@@ -13,7 +13,7 @@ import structlog
 import uvicorn
 
 from extracted.payments.app import SERVICE, create_app
-from extracted.payments.messages import RelayDied, run_messages
+from extracted.payments.messages import PartDied, run_messages
 from extracted.payments.migrate import migrate
 from extracted.payments.settings import BadSettings, DatabaseSettings, MessagingSettings, ServeSettings, load_settings
 from strangler_proxy.contrib.observe import configure_logging
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     except psycopg.Error as error:
         print(f"the database failed: {str(error).strip().partition(chr(10))[0]}", file=sys.stderr)
         return 1
-    except RelayDied as error:
+    except PartDied as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -75,7 +75,7 @@ def serve(settings: ServeSettings, host: str, port: int) -> int:
 
 
 def messages(settings: MessagingSettings) -> int:
-    """Publish what the outbox holds and sweep for outcomes that are missing, until SIGTERM or SIGINT."""
+    """Publish what the outbox holds, take tasks, sweep for outcomes that are missing, until SIGTERM or SIGINT."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     web = commands.add_parser("serve", help="answer HTTP")
     web.add_argument("--host", default="127.0.0.1")
     web.add_argument("--port", type=int, default=8003)
-    commands.add_parser("messages", help="publish the outbox, sweep for missing outcomes")
+    commands.add_parser("messages", help="publish the outbox, take handed tasks, sweep for missing outcomes")
     commands.add_parser("migrate", help="bring the database's schema up to date")
     return parser
 

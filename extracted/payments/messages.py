@@ -1,4 +1,4 @@
-"""The process beside the web process: the outbox relay on a thread, the sweeper on the event loop."""
+"""The process beside the web process: outbox relay and task consumer on threads, the sweeper on the event loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
+from extracted.payments import tasks
 from extracted.payments.app import make_pool, make_processor
 from extracted.payments.settings import MessagingSettings
 from extracted.payments.store import Store
@@ -15,34 +16,43 @@ from extracted.payments.sweeper import Sweeper
 from strangler_proxy.contrib import messaging
 
 EXCHANGE = "shop.events"
-RELAY_STOPS_WITHIN_S = 15.0
+PARTS_STOP_WITHIN_S = 15.0
 
 log = structlog.get_logger()
 
 
-class RelayDied(Exception):
-    """The relay ended by itself: the process ends too, so that whoever runs it starts it again."""
+class PartDied(Exception):
+    """A part ended by itself: the process ends too, so that whoever runs it starts it again."""
 
 
 async def run_messages(settings: MessagingSettings, stop: threading.Event) -> None:
-    """Both, until `stop` is set; raises `RelayDied`."""
-    relay = threading.Thread(target=_relay, args=(settings, stop), name="relay", daemon=True)
-    relay.start()
+    """All of them, until `stop` is set; raises `PartDied`."""
+    relay = _started(
+        "relay", lambda: messaging.run_relay(settings.database_url, settings.broker_url, EXCHANGE, stop=stop)
+    )
+    taking = _started("tasks", lambda: tasks.consume(settings, EXCHANGE, stop))
     try:
-        await _sweep(settings, lambda: stop.is_set() or not relay.is_alive())
+        await _sweep(settings, lambda: stop.is_set() or not (relay.is_alive() and taking.is_alive()))
         if not stop.is_set():
-            raise RelayDied("the outbox relay ended by itself; its log line says why")
+            ended = "outbox relay" if taking.is_alive() else "consumer of tasks"
+            raise PartDied(f"the {ended} ended by itself; its log line says why")
     finally:
         stop.set()
-        await asyncio.to_thread(relay.join, RELAY_STOPS_WITHIN_S)
+        for part in (relay, taking):
+            await asyncio.to_thread(part.join, PARTS_STOP_WITHIN_S)
 
 
-def _relay(settings: MessagingSettings, stop: threading.Event) -> None:
-    try:
-        messaging.run_relay(settings.database_url, settings.broker_url, EXCHANGE, stop=stop)
-    except BaseException:
-        log.exception("relay.failed")
-        raise
+def _started(name: str, work: Callable[[], None]) -> threading.Thread:
+    def run() -> None:
+        try:
+            work()
+        except BaseException:
+            log.exception("messages.part_failed", part=name)
+            raise
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 async def _sweep(settings: MessagingSettings, stopped: Callable[[], bool]) -> None:

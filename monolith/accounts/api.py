@@ -14,20 +14,15 @@ from strangler_proxy.contrib.django import arrival
 from strangler_proxy.contrib.django.seam import Seam
 
 __all__ = [
-    "SYSTEM_EMAIL",
     "USER_REGISTERED",
     "User",
     "find_user",
     "known_user",
     "register",
     "seam_token",
-    "system_user_id",
     "user_document",
     "verify",
 ]
-
-SYSTEM_EMAIL = "system@shop.example"
-"""The user that settles: migration `accounts` 0002 makes it, without a password."""
 
 _seam = Seam(flag=FLAG, local=LocalAccounts, remote=RemoteAccounts)
 
@@ -53,11 +48,6 @@ def verify(email: str, password: str) -> User:
 def seam_token(user_id: int, *scopes: str) -> str:
     """A short-lived access token with which the monolith calls in that user's name."""
     return access_token(user_id, scopes=scopes, lifetime_s=tokens.SEAM_LIFETIME_S)
-
-
-def system_user_id() -> int:
-    """In whose name the shop settles."""
-    return User.objects.only("pk").get(email=SYSTEM_EMAIL).pk
 
 
 def _arrived(user_id: int) -> User:

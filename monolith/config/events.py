@@ -11,15 +11,21 @@ from monolith.accounts import api as accounts
 from monolith.notifications import api as notifications
 from monolith.orders import api as orders
 from monolith.payments import api as payments
+from monolith.payments.tasks import settle_day
 from strangler_proxy.contrib.django import arrival
+from strangler_proxy.contrib.django.handover import run_handed_task
 from strangler_proxy.contrib.messaging import Message
+from strangler_proxy.contrib.messaging.handover import event_for
 
 Data = Mapping[str, Any]
 
 
 def handle(message: Message) -> None:
     """Have the effect of one message, in the transaction of its inbox row."""
-    EFFECTS[message.event](message.data)
+    if message.event in HANDED_OVER:
+        run_handed_task(message)
+    else:
+        EFFECTS[message.event](message.data)
 
 
 def user_registered(data: Data) -> None:
@@ -57,3 +63,6 @@ EFFECTS: Mapping[str, Callable[[Data], None]] = {
     payments.CAPTURED: payment_captured,
     payments.REFUNDED: payment_refunded,
 }
+HANDED_OVER = frozenset({event_for(settle_day.name, "monolith")})
+"""Tasks that the other side hands over when payments are here again."""
+BINDINGS = sorted({*EFFECTS, *HANDED_OVER})

@@ -46,7 +46,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-STRANGLER = {"ORIGIN": "monolith", "DATABASE": "default"}
+STRANGLER = {"ORIGIN": "monolith", "DATABASE": "default", "CENSUS": True}
 
 ROOT_URLCONF = "monolith.config.urls"
 WSGI_APPLICATION = "monolith.config.wsgi.application"

@@ -20,6 +20,11 @@ from monolith.orders.models import Order, OrderLine
 from monolith.orders.rules import PAID, REFUNDABLE, Cart, OrderStatus
 from monolith.payments import api as payments
 
+PENDING_FIRST = (
+    "the order is committed first, payments are asked through their seam, and asking again goes on from there"
+)
+"""Why views of this module's functions commit in parts."""
+
 
 @transaction.atomic
 def place(user_id: int, cart: Cart) -> Order:

@@ -13,9 +13,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from monolith.catalog.api import CURRENCY
 from monolith.config.problem import Problem
 from monolith.orders import basket, checkout
+from monolith.orders.checkout import PENDING_FIRST
 from monolith.orders.models import Order
 from monolith.orders.rules import LARGEST_ID, REFUNDABLE, OrderStatus
 from monolith.payments import api as payments
+from strangler_proxy.contrib.django.parts import commits_in_parts
 
 NEWEST = 10
 
@@ -34,6 +36,7 @@ def cart_page(request: HttpRequest) -> HttpResponse:
     return _cart(request, error=wrong) if wrong else redirect("cart")
 
 
+@commits_in_parts(PENDING_FIRST)
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
 def checkout_page(request: HttpRequest) -> HttpResponse:
@@ -70,6 +73,7 @@ def pay_order(request: HttpRequest, order_id: int) -> HttpResponse:
     return _pay(request, order, token)
 
 
+@commits_in_parts(PENDING_FIRST)
 @login_required
 @require_POST
 def refund_order(request: HttpRequest, order_id: int) -> HttpResponse:

@@ -15,6 +15,7 @@ from monolith.orders import checkout, schema
 from monolith.orders.models import Order
 from monolith.orders.rules import LARGEST_ID, parse_items
 from monolith.payments import api as payments
+from strangler_proxy.contrib.django.parts import commits_in_parts
 
 MOST_LISTED = 100
 
@@ -61,6 +62,7 @@ class Pay(ApiView):
 class Refund(ApiView):
     """The way back."""
 
+    @commits_in_parts(checkout.PENDING_FIRST)
     @extend_schema(request=None, responses={200: schema.RefundedOrder})
     def post(self, request: Request, order_id: int) -> Answer:
         """Give back what is left of the money. Asking again is harmless."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from monolith.accounts.api import system_user_id
 from monolith.config.problem import Answer, Problem, encode, refusal
 from monolith.payments.asked import FLAG
 from monolith.payments.capture import CAPTURED
@@ -36,7 +35,6 @@ __all__ = [
     "payments_of",
     "read",
     "refund",
-    "settle",
 ]
 
 PaymentApi = LocalPayments | RemotePayments
@@ -104,13 +102,6 @@ def payments_of(user_id: int, *, limit: int = 20) -> list[Payment]:
     """The newest payments of that user, fresh; raises `Problem`."""
     page = _call(lambda api: api.page(user_id, limit), effect=False)
     return [_payment(document) for document in page["results"]]
-
-
-def settle(day: date) -> list[dict[str, Any]]:
-    """Settle a day (UTC), once per currency; what it came to. Raises `Problem`."""
-    user_id, body = system_user_id(), encode({"date": day.isoformat()}).encode()
-    settlements: list[dict[str, Any]] = _call(lambda api: api.settle(user_id, body))["settlements"]
-    return settlements
 
 
 def _call(use: Callable[[PaymentApi], Answer], *, effect: bool = True) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from monolith.config.ownership import require_owner
 from monolith.config.problem import Answer, Problem
-from monolith.payments import capture, intents, refunding, settlement
+from monolith.payments import capture, intents, refunding
 from monolith.payments.asked import FLAG, Asked
 
 
@@ -28,10 +28,6 @@ class LocalPayments:
     def refund(self, user_id: int, intent_id: str, body: bytes, key: str) -> Answer:
         """`POST /api/payments/intents/ID/refunds`."""
         return _answer(lambda: refunding.refund(_asked(user_id, body, key), intent_id))
-
-    def settle(self, user_id: int, body: bytes) -> Answer:
-        """`POST /api/payments/settlements`."""
-        return _answer(lambda: settlement.settle(_asked(user_id, body, "", settlement.SETTLEMENT)))
 
     def read(self, user_id: int, intent_id: str) -> Answer:
         """`GET /api/payments/intents/ID`."""

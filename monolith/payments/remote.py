@@ -6,14 +6,12 @@ from monolith.accounts.api import seam_token
 from monolith.config import remote
 from monolith.config.problem import Answer
 from monolith.payments.intents import ORDERS
-from monolith.payments.settlement import SETTLEMENT
 
 INTENTS = "/api/payments/intents"
-SETTLEMENTS = "/api/payments/settlements"
 
 
 class RemotePayments:
-    """The same calls as `LocalPayments`. Every one is repeatable: by its key, by its date, or as it only reads."""
+    """The same calls as `LocalPayments`. Every one is repeatable: by its key, or as it only reads."""
 
     def create(self, user_id: int, body: bytes, key: str) -> Answer:
         """`POST /api/payments/intents` with scope `orders`."""
@@ -26,10 +24,6 @@ class RemotePayments:
     def refund(self, user_id: int, intent_id: str, body: bytes, key: str) -> Answer:
         """`POST /api/payments/intents/ID/refunds`."""
         return self._post(f"{INTENTS}/{intent_id}/refunds", seam_token(user_id), body, key)
-
-    def settle(self, user_id: int, body: bytes) -> Answer:
-        """`POST /api/payments/settlements`."""
-        return self._post(SETTLEMENTS, seam_token(user_id, SETTLEMENT), body, "")
 
     def read(self, user_id: int, intent_id: str) -> Answer:
         """`GET /api/payments/intents/ID`."""

@@ -24,12 +24,13 @@ def settle(asked: Asked) -> Answer:
     day = parse_date(asked.document())
     if SETTLEMENT not in asked.scopes:
         raise Problem("forbidden")
-    rows = _write(day)
+    rows = settle_day(day)
     return ok({"date": day.isoformat(), "settlements": [settlement_document(row) for row in rows]})
 
 
 @transaction.atomic
-def _write(day: date) -> list[Settlement]:
+def settle_day(day: date) -> list[Settlement]:
+    """The settlements of a day (UTC), by currency; written once each. Meets the fence where this side is no owner."""
     there = set(Settlement.objects.filter(date=day).values_list("currency", flat=True))
     new = [row for row in _totals(day) if row.currency not in there]
     if new:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Any
+from datetime import date, timedelta
 
 import structlog
 from celery import shared_task
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.utils import timezone
 
-from monolith.config.problem import Problem
-from monolith.payments import api, sweeper
+from monolith.payments import settlement, sweeper
 from monolith.payments.asked import FLAG
+from strangler_proxy.contrib.django.handover import to_other_side
 from strangler_proxy.contrib.django.ownership import is_owner
+from strangler_proxy.contrib.handover import HandingOverTask, HandOver
 from strangler_proxy.contrib.record import fence_in
 
 log = structlog.get_logger()
@@ -34,13 +34,22 @@ def sweep() -> None:
         log.info("payments.sweep_fenced")  # nothing is lost: what is in doubt is the new owner's now
 
 
-@shared_task(name="payments.settle", bind=True, max_retries=20, default_retry_delay=60)
-def settle(self: Any) -> None:
-    """Settle yesterday and the days before that a missed night left out, wherever payments are; idempotent."""
+@shared_task(name="payments.settle")
+def settle() -> None:
+    """Have yesterday settled, and the days before that a missed night left out: one task for each."""
     today = timezone.now().date()
-    try:
-        for days in range(NIGHTS, 0, -1):
-            day = today - timedelta(days=days)
-            log.info("payments.settled", date=day.isoformat(), currencies=len(api.settle(day)))
-    except Problem as problem:
-        raise self.retry(exc=problem) from problem
+    for days in range(NIGHTS, 0, -1):
+        settle_day.delay((today - timedelta(days=days)).isoformat())
+
+
+@shared_task(
+    name="payments.settle_day",
+    base=HandingOverTask,
+    hand_over=HandOver(flag=FLAG, write=to_other_side),
+    autoretry_for=(OperationalError, InterfaceError),
+    retry_kwargs={"max_retries": 20, "countdown": 60},
+)
+def settle_day(day: str) -> None:
+    """Settle a day (`YYYY-MM-DD`, UTC), once per currency, or hand it to the side that owns payments by now."""
+    rows = settlement.settle_day(date.fromisoformat(day))
+    log.info("payments.settled", date=day, currencies=len(rows))

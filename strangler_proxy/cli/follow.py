@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from typing import Any
 
 from strangler_proxy.cli.client import Control
@@ -24,8 +25,8 @@ class OperationFailed(StranglerError):
     """An operation was aborted or failed."""
 
 
-def follow(control: Control, operation: Json, *, timeout_s: float) -> Json:
-    """Say each step of an operation until it is done; its last document.
+def follow(control: Control, operation: Json, *, timeout_s: float, untold: Container[str] = ()) -> Json:
+    """Say each step of an operation until it is done, but those named in `untold`; its last document.
 
     Raises GateRefused with every reason, OperationFailed (aborted or failed), NotFinished at the time-out.
     """
@@ -45,7 +46,8 @@ def follow(control: Control, operation: Json, *, timeout_s: float) -> Json:
             time.sleep(_PAUSE_S)
             continue
         for step in operation["steps"][told:]:
-            say(f"  {step.get('name', '?'):<12} {step.get('detail', '')}".rstrip())
+            if step.get("name") not in untold:
+                say(f"  {step.get('name', '?'):<12} {step.get('detail', '')}".rstrip())
         told = len(operation["steps"])
         if operation["status"] not in ("queued", "running"):
             return _ended(operation)

@@ -38,6 +38,7 @@ COMMANDS = {
     "apply": Entry(target="apply:apply", says="Write capability files to the flag table.", panel=CHANGE),
     "sync": Entry(target="sync:app", says="Keep a flag's rows in step, verify them, rehearse.", panel=CHANGE),
     "flip": Entry(target="flip:flip", says="Change a flag's stage or weight.", panel=CHANGE),
+    "retire": Entry(target="retire:retire", says="End the way back; later drop the old tables.", panel=CHANGE),
     "kill": Entry(target="kill:kill", says="Send safe requests to the monolith, at once, on this host.", panel=CHANGE),
     "up": Entry(target="local:up", says="Run both stacks side by side on this machine.", panel=RUN),
     "ps": Entry(target="local:ps", says="What `up` runs.", panel=RUN),

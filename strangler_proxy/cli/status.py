@@ -8,7 +8,7 @@ import typer
 
 from strangler_proxy.cli.live_names import flag_names
 from strangler_proxy.cli.output import Format, OutputOption, say, say_next, show
-from strangler_proxy.cli.tables import flags_table, operations_table, proxies_table, sick_words
+from strangler_proxy.cli.tables import flags_table, operations_table, proxies_table, retired_table, sick_words
 
 
 def status(
@@ -33,6 +33,8 @@ def tables_of(document: dict[str, Any]) -> list[Any]:
     """What people see of a status document."""
     tables: list[Any] = [f"revision {document['revision']}, default cluster {document['default_cluster'] or '-'}", ""]
     tables.append(flags_table(document["flags"], document["acknowledged"]))
+    if (retired := retired_table(document["flags"])) is not None:
+        tables += ["", retired]
     if document["proxies"]:
         tables += ["", proxies_table(document["proxies"], document["revision"])]
     if operations := [each for flag in document["flags"] for each in flag["operations"]]:

@@ -1,4 +1,4 @@
-"""`strangler sync start | status | verify | repair | rehearse | stop`."""
+"""`strangler sync start | status | pause | resume | preflight | verify | repair | rehearse | stop`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from rich.text import Text
 
-from strangler_proxy.cli import sync_manifest
+from strangler_proxy.cli import sync_census, sync_ddl, sync_manifest, sync_pause
 from strangler_proxy.cli.options import FlagArgument, ReasonOption
 from strangler_proxy.cli.output import Format, OutputOption, duration, grid, pairs, say, say_next, show
 from strangler_proxy.cli.tables import operations_table, stream_words
@@ -19,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Keep a flag's rows in step, verify them, rehearse.", pretty_exceptions_enable=False
 )
 
+sync_manifest.app.command("ddl")(sync_ddl.manifest_ddl)
 app.add_typer(sync_manifest.app, name="manifest")
 
 WaitForWorker = Annotated[
@@ -30,6 +32,7 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Se
 @app.command()
 def start(
     flag: FlagArgument,
+    replace: Annotated[bool, typer.Option("--replace", help="Rows that a first copy finds in the target go.")] = False,
     reason: ReasonOption = "",
     wait: WaitForWorker = True,
     timeout: Timeout = 300.0,
@@ -39,7 +42,7 @@ def start(
 
     Example: strangler sync start CAPABILITY
     """
-    _switch(flag, {"running": True, "reason": reason}, wait=wait, timeout=timeout)
+    _switch(flag, {"running": True, "reason": reason, "replace": replace}, wait=wait, timeout=timeout)
 
 
 @app.command()
@@ -82,6 +85,9 @@ def status(
         say(f'flag "{flag}" owns no data: there is nothing to keep in step')
     elif not stream["wanted"]:
         say_next(f"strangler sync start {flag}")
+    elif stream["paused"] is not None:
+        sync_pause.say_large_queue(flag, stream)
+        say_next(f"strangler sync resume {flag}")
 
 
 @app.command()
@@ -149,6 +155,10 @@ def promote_copy(
     _ask(flag, "promote", body, wait=wait, timeout=timeout)
 
 
+for _verb in (sync_pause.pause, sync_pause.resume, sync_pause.preflight, sync_census.census):
+    app.command()(_verb)
+
+
 def _ask(flag: str, verb: str, body: Json, *, wait: bool, timeout: float) -> None:
     from strangler_proxy.cli.client import Control, named
     from strangler_proxy.cli.follow import follow
@@ -213,7 +223,7 @@ def _tables(document: Json) -> list[Any]:
     verified = published.get("verified_at")
     head = pairs(
         ("flag", f"{document['flag']} (stage {document['stage']}, owner {document['owner']})"),
-        ("stream", stream_words(document).replace("[red]", "").replace("[/]", "")),
+        ("stream", Text.from_markup(stream_words(document)).plain),
         ("direction", f"{published['source']} -> {published.get('target', '?')}" if published.get("source") else ""),
         ("rows", _progress(published)),
         ("ready in", duration(eta) if isinstance(eta, int | float) and eta > 0 else ""),

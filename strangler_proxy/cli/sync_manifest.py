@@ -14,9 +14,9 @@ import typer
 
 from strangler_proxy.cli.output import SCHEMA_VERSION, Format, OutputOption, is_json, say, say_next, show
 from strangler_proxy.core.errors import StranglerError
-from strangler_proxy.plan.proposal import Proposal, propose
+from strangler_proxy.plan.proposal import Proposal, propose_for
 from strangler_proxy.plan.proposal_text import data_section
-from strangler_proxy.plan.schema import ModelFacts, read_schema
+from strangler_proxy.plan.schema import ProjectFacts, read_project
 
 LOOK_WITHIN_S = 60.0
 
@@ -46,10 +46,13 @@ def propose_manifest(
 
     Example: strangler sync manifest propose payments --django shop.settings --app payments
     """
-    proposal = propose(models_of(django, python), flag, chosen or [flag], extracted=extracted)
+    proposal = propose_for(project_of(django, python), flag, chosen or [flag], extracted=extracted)
     text = data_section(proposal)
     if is_json():
-        findings = [{"weight": each.weight.value, "table": each.table, "says": each.says} for each in proposal.findings]
+        findings = [
+            {"weight": each.weight.value, "table": each.table, "says": each.says, "where": each.where}
+            for each in proposal.findings
+        ]
         tables = [table.monolith for table in proposal.manifest.tables]
         head = {"schema_version": SCHEMA_VERSION, "flag": flag}
         show({**head, "data": text, "tables": tables, "findings": findings})
@@ -59,8 +62,8 @@ def propose_manifest(
     say_next(f"strangler apply --dry-run, with this at the end of the capability file of {flag}")
 
 
-def models_of(settings: str, python: Path) -> tuple[ModelFacts, ...]:
-    """The models of a Django project. Raises ModelsUnread with what its interpreter said last."""
+def project_of(settings: str, python: Path) -> ProjectFacts:
+    """The models and signals of a Django project. Raises ModelsUnread with what its interpreter said last."""
     command = [str(python), "-m", "strangler_proxy.contrib.django.schema_facts", settings]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=LOOK_WITHIN_S, env=_environment())
@@ -75,7 +78,7 @@ def models_of(settings: str, python: Path) -> tuple[ModelFacts, ...]:
             next_command=f"{python} -c 'import django; django.setup()', with DJANGO_SETTINGS_MODULE={settings}",
         )
     try:
-        return read_schema(json.loads(done.stdout))
+        return read_project(json.loads(done.stdout))
     except ValueError as error:
         raise ModelsUnread(f"the models of {settings}: {error}") from error
 

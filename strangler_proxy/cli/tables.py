@@ -81,6 +81,11 @@ def stream_words(flag: Json) -> str:
         return "-"
     if not stream["wanted"]:
         return "not started"
+    if stream["paused"] is not None:
+        paused, published = stream["paused"], stream["published"] or {}
+        waiting = f", {published['dirty_keys']} changes wait" if "dirty_keys" in published else ""
+        why = f": {escape(paused['reason'])}" if paused["reason"] else ""
+        return f"[yellow]paused[/] {ago(paused['since'])} by {escape(paused['by'] or 'unknown')}{waiting}{why}"
     if not stream["mode"]:
         return "[red]no worker yet[/]"
     lag = "unknown" if stream["lag_seconds"] is None else f"{stream['lag_seconds']:.2f} s"
@@ -90,6 +95,25 @@ def stream_words(flag: Json) -> str:
     if (stream["reported_seconds_ago"] or 0) > 15:
         words += f", [red]silent for {duration(stream['reported_seconds_ago'])}[/]"
     return words
+
+
+def retired_table(flags: Sequence[Json]) -> Table | None:
+    """Retired flags: since when, by whom and why, what became of the old tables, where their dump is."""
+    found = [flag for flag in flags if flag.get("retired") is not None]
+    if not found:
+        return None
+    table = grid("RETIRED", "SINCE", "BY", "WHY", "OLD TABLES", "DUMP (ON THE WORKER'S HOST)")
+    for flag in found:
+        known = flag["retired"]
+        table.add_row(
+            escape(flag["key"]),
+            ago(known["since"]),
+            escape(known["by"] or "-"),
+            escape(known["reason"] or "-"),
+            known["tables"],
+            escape(known["dump"] or "-"),
+        )
+    return table
 
 
 def proxies_table(proxies: Sequence[Json], revision: int) -> Table:

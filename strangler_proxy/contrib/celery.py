@@ -1,5 +1,7 @@
 """Celery: request id and trace context go along with each task, and each run of a task is one log line.
 
+What in Celery's settings would lose tasks is logged when a worker starts, and told by `manage.py check`.
+
 A marked request of shadow mode has its sends noted; a mirrored one sends nothing.
 """
 
@@ -45,6 +47,7 @@ def install(app: Celery) -> None:
     signals.before_task_publish.connect(_send_context, weak=False, dispatch_uid="strangler_send_context")
     signals.task_prerun.connect(_begin, weak=False, dispatch_uid="strangler_begin")
     signals.task_postrun.connect(_end, weak=False, dispatch_uid="strangler_end")
+    signals.worker_init.connect(_say_doubts, weak=False, dispatch_uid="strangler_say_doubts")
     if observe.configured():
         app.conf.worker_hijack_root_logger = False
         signals.setup_logging.connect(_leave_logging, weak=False, dispatch_uid="strangler_leave_logging")
@@ -78,6 +81,34 @@ def _captured(send_task: Any) -> Any:
 
 def _json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
+
+
+def doubts(app: Celery) -> list[str]:
+    """What in these settings would lose a task that a killed worker had, or keep others waiting behind it.
+
+    Looked at are tasks that are acknowledged late, and those that are handed over (`handover.HandingOverTask`).
+    """
+    found = []
+    handing = {name: task for name, task in sorted(app.tasks.items()) if hasattr(task, "hand_over")}
+    for name, task in handing.items():
+        if task.hand_over is None:
+            found.append(f"task {name} has no hand_over=HandOver(...): it fails at the fence")
+        if not task.acks_late:
+            found.append(f"task {name} is acknowledged before it has run (acks_late is off): a killed worker loses it")
+        elif not task.reject_on_worker_lost:
+            found.append(f"task {name} is acknowledged when its worker is killed (reject_on_worker_lost is off)")
+    if app.conf.task_acks_late and not app.conf.task_reject_on_worker_lost:
+        found.append("task_acks_late without task_reject_on_worker_lost: a task whose worker is killed is lost")
+    prefetched = app.conf.worker_prefetch_multiplier
+    if (handing or app.conf.task_acks_late) and prefetched != 1:
+        found.append(f"worker_prefetch_multiplier is {prefetched}, not 1: a killed worker gives back more than it ran")
+    return found
+
+
+def _say_doubts(sender: Any = None, **_: Any) -> None:
+    app = getattr(sender, "app", None)
+    for doubt in doubts(app) if app is not None else ():
+        logger.warning("task.settings_doubtful", extra={"reason": doubt})
 
 
 def _send_context(headers: dict[str, Any] | None = None, **_: Any) -> None:

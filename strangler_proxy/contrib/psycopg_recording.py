@@ -40,12 +40,16 @@ def counts(sql: str) -> bool:
 class ConnectionRecorder:
     """Facts of one psycopg connection's open transaction; kept on it as `strangler_recorder`.
 
-    Who makes it routes the connection's `wait` and `_exec_command` through `after` and `exec_command`.
+    Who makes it routes the connection's `wait` and `_exec_command` through `after` and `exec_command`. `name` is what
+    commits are counted under; the database's own where it is empty.
     """
 
-    def __init__(self, connection: Any, exec_command: Callable[..., Generator[Any, Any, Any]]) -> None:
+    def __init__(
+        self, connection: Any, exec_command: Callable[..., Generator[Any, Any, Any]], *, name: str = ""
+    ) -> None:
         self._connection = connection
         self._exec_command = exec_command
+        self._name = name or connection.info.dbname
         self.wrote = False
 
     def __repr__(self) -> str:
@@ -67,7 +71,7 @@ class ConnectionRecorder:
         if self.wrote and self._idle():
             self.wrote = False
             if error is None:
-                _note_commit()
+                self._note_commit()
 
     def exec_command(self, command: Any, *args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         """psycopg's own transaction control: sees what became of a COMMIT, and refuses one after the fence."""
@@ -84,12 +88,17 @@ class ConnectionRecorder:
             raise WriteRefused("this request met the fence: its transaction was rolled back")
         result = yield from self._exec_command(command, *args, **kwargs)
         if self.wrote and getattr(result, "command_status", b"COMMIT") != b"ROLLBACK":
-            _note_commit()
+            self._note_commit()
         self.wrote = False
         return result
 
     def _idle(self) -> bool:
         return int(self._connection.pgconn.transaction_status) == 0
+
+    def _note_commit(self) -> None:
+        record = current.get()
+        if record is not None:
+            record.commit(self._name)
 
 
 class CursorRecording:
@@ -111,12 +120,6 @@ class CursorRecording:
         if sandbox is not None:
             sandbox.check(statement)
         return (yield from parent._start_copy_gen(statement, params))
-
-
-def _note_commit() -> None:
-    record = current.get()
-    if record is not None:
-        record.commit()
 
 
 def text_of(query: Any, connection: Any) -> str:

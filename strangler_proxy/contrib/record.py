@@ -22,6 +22,9 @@ from functools import lru_cache
 
 from strangler_proxy.core.fence import FENCE_SQLSTATE, Replay
 
+OUTSIDE = "outside of the database"
+"""Where an effect happened that `effect_happened` told of."""
+
 
 @dataclass(frozen=True)
 class Met:
@@ -34,17 +37,23 @@ class Met:
 
 
 class FenceRecord:
-    """Facts of one request. Written by one task or thread at a time: a request's code."""
+    """Facts of one request. The threads of a request may share it: a count may then be short, but never zero."""
 
-    __slots__ = ("committed", "met", "resumable_depth")
+    __slots__ = ("commits", "met", "resumable_depth")
 
     def __init__(self) -> None:
         self.met: Met | None = None
-        self.committed = False
+        self.commits: dict[str, int] = {}
+        """Transactions with a write that were committed, by where: Django's alias, the database's name, `OUTSIDE`."""
         self.resumable_depth = 0
 
     def __repr__(self) -> str:
-        return f"<FenceRecord met={self.met} committed={self.committed}>"
+        return f"<FenceRecord met={self.met} commits={self.commits}>"
+
+    @property
+    def committed(self) -> bool:
+        """Was anything committed, anywhere?"""
+        return bool(self.commits)
 
     @property
     def refuses_writes(self) -> bool:
@@ -56,9 +65,9 @@ class FenceRecord:
         if self.met is None:
             self.met = Met(flag=flag, table=table, resumable=self.resumable_depth > 0)
 
-    def commit(self) -> None:
-        """Note that a write was committed, or an effect outside of the database happened."""
-        self.committed = True
+    def commit(self, where: str, times: int = 1) -> None:
+        """Note that writes were committed, or that an effect outside of the database happened."""
+        self.commits[where] = self.commits.get(where, 0) + times
 
     def replay(self) -> Replay:
         """What the proxy may do with this request."""
@@ -102,11 +111,11 @@ def resumable() -> Iterator[None]:
 def effect_happened() -> None:
     """Say that this request had an effect that no recorder sees (a call to a third party, a SELECT that writes).
 
-    A fence met later in the request then answers `replay=no` unless it is within `resumable`.
+    A fence met later in the request then answers 500 and is not replayed, unless it is within `resumable`.
     """
     record = current.get()
     if record is not None:
-        record.commit()
+        record.commit(OUTSIDE)
 
 
 def fence_in(error: BaseException | None) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""The two answers that the middleware gives in place of the code's own: fenced (409) and not now (503).
+"""The answers that the middleware gives in place of the code's own: fenced (409), in part (500), not now (503).
 
 Plain Python 3.9 and standard library only; shared by the Django and the Starlette parts.
 """
@@ -6,11 +6,12 @@ Plain Python 3.9 and standard library only; shared by the Django and the Starlet
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 
 from strangler_proxy.contrib.ownership import OwnershipRecord
 from strangler_proxy.contrib.record import FenceRecord
-from strangler_proxy.core.fence import FENCE_HEADER, FENCE_STATUS
+from strangler_proxy.core.fence import FENCE_HEADER, FENCE_STATUS, Replay
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = 1
@@ -33,7 +34,13 @@ class Refusal:
 
 
 def fenced(record: FenceRecord, ownership: OwnershipRecord | None) -> Refusal:
-    """The answer of a request that met the fence; 503 where the ownership record could not be read or is missing."""
+    """The answer of a request that met the fence; 503 where the ownership record could not be read or is missing.
+
+    500 without the fence header where something was committed that nobody can go on from: neither the proxy nor a
+    client's library sends a 500 once more, and a second time would do the committed part twice.
+    """
+    if record.replay() is Replay.NO:
+        return _in_part()
     if ownership is None:
         return not_now("ownership-unknown", "Who may write here is not known at the moment. Try again.")
     answer = ownership.fence(record.replay())
@@ -41,6 +48,24 @@ def fenced(record: FenceRecord, ownership: OwnershipRecord | None) -> Refusal:
     body = problem_body(FENCE_STATUS, "fenced", "Fenced", detail)
     headers = {FENCE_HEADER: answer.encode(), "Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
     return Refusal(status=FENCE_STATUS, body=body, headers=headers, replay=answer.replay.value)
+
+
+def _in_part() -> Refusal:
+    detail = "A part of this request was committed before its data moved, the rest was not. Look before you repeat it."
+    body = problem_body(500, "fenced-in-part", "Done in part", detail)
+    headers = {"Content-Type": PROBLEM_JSON, "Cache-Control": "no-store"}
+    return Refusal(status=500, body=body, headers=headers, replay=Replay.NO.value)
+
+
+def log_refusal(logger: logging.Logger, record: FenceRecord, refusal: Refusal, *, method: str, route: str) -> None:
+    """The line of a request that met the fence: an error where a part of it was committed."""
+    met = record.met
+    assert met is not None
+    facts = {"flag": met.flag, "table": met.table, "replay": refusal.replay, "method": method, "route": route}
+    if record.replay() is Replay.NO:
+        logger.error("fence.met_after_commit", extra={**facts, "commits": dict(record.commits)})
+    else:
+        logger.info("fence.met", extra=facts)
 
 
 def not_now(code: str, detail: str) -> Refusal:

@@ -15,9 +15,10 @@ from strangler_proxy.core.evidence_gate import Standing
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.flip import next_commands, not_ready, percent
 from strangler_proxy.core.ports import AuditEntry, AuditVerdict, Heartbeat, Operation
+from strangler_proxy.core.retire import Retired
 from strangler_proxy.core.stage import STAGE_TABLE, Origin, Serve, Stage
 from strangler_proxy.core.table import RoutingTable
-from strangler_proxy.store.documents import cluster_document, flag_document, route_document, time_text
+from strangler_proxy.store.documents import cluster_document, flag_document, paused_document, route_document, time_text
 
 SCHEMA_VERSION = 1
 Json = dict[str, Any]
@@ -122,6 +123,19 @@ def status_answer(status: Status) -> Json:
     )
 
 
+def retired_answer(found: Retired | None) -> Json | None:
+    """Since when, by whom and why a flag is retired, where its dump is and what became of the old tables."""
+    if found is None:
+        return None
+    return {
+        "since": time_text(found.since),
+        "by": found.by,
+        "reason": found.reason,
+        "dump": found.dump,
+        "tables": found.tables,
+    }
+
+
 def _flag_state(state: FlagState) -> Json:
     stream = state.stream
     return flag_answer(state.flag) | {
@@ -133,12 +147,14 @@ def _flag_state(state: FlagState) -> Json:
             "stuck": stream.stuck,
             "reported_seconds_ago": None if stream.age_s is None else round(stream.age_s, 1),
             "error": stream.error,
+            "paused": None if stream.paused is None else paused_document(stream.paused),
             "missing": list(not_ready(state.flag, stream)),
             "published": state.published,
         }
         if state.flag.owns_data
         else None,
         "evidence": evidence_answer(state.evidence),
+        "retired": retired_answer(state.retired),
         "operations": [operation_answer(each) for each in state.operations],
         "next": list(next_commands(state.flag, wanted=stream.wanted)),
     }

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from strangler_proxy.control import shadow_verbs, verbs
+from strangler_proxy.control import census, pause_verbs, retire, shadow_verbs, verbs
 from strangler_proxy.control.access import MIN_TOKEN_CHARS, Access, Rights, is_cross_site
 from strangler_proxy.control.bodies import MAX_WAIT_S
 from strangler_proxy.control.metrics import ControlMetrics
@@ -58,6 +58,12 @@ ENDPOINTS = (
     Endpoint(method="POST", path="/v1/flags/{key}/sync/verify", verb=verbs.verify_sync, writes=True),
     Endpoint(method="POST", path="/v1/flags/{key}/sync/promote", verb=verbs.promote_copy, writes=True),
     Endpoint(method="POST", path="/v1/flags/{key}/sync/rehearse", verb=verbs.rehearse_cutover, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/census", verb=census.take_census, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/pause", verb=pause_verbs.pause_sync, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/resume", verb=pause_verbs.resume_sync, writes=True),
+    Endpoint(method="POST", path="/v1/flags/{key}/sync/preflight", verb=pause_verbs.preflight_cutover, writes=True),
+    Endpoint(method="GET", path="/v1/flags/{key}/retire", verb=retire.show_retired),
+    Endpoint(method="POST", path="/v1/flags/{key}/retire", verb=retire.retire_flag, writes=True),
     Endpoint(method="GET", path="/v1/routes", verb=verbs.list_routes),
     Endpoint(method="GET", path="/v1/routes/{name}", verb=verbs.show_route),
     Endpoint(method="POST", path="/v1/why", verb=verbs.explain),

@@ -41,9 +41,10 @@ class FlipBody(_Body):
 
 
 class SyncBody(_Body):
-    """`POST /v1/flags/KEY/sync`. `confirm`: the flag's key, where stopping would hurt."""
+    """`POST /v1/flags/KEY/sync`. `confirm`: the flag's key, where stopping would hurt; `replace`: rows there may go."""
 
     running: bool
+    replace: bool = False
     reason: str = Field("", max_length=500)
     confirm: str = Field("", max_length=100)
 
@@ -60,6 +61,19 @@ class PromoteBody(_Body):
 
     accept_loss: bool = False
     confirm: str = Field("", max_length=100)
+    reason: str = Field("", max_length=500)
+
+
+class RetireBody(_Body):
+    """`POST /v1/flags/KEY/retire`. `confirm`: the flag's key. `dump_dir` is a folder on the worker's host."""
+
+    action: str = Field("retire", pattern="^(retire|drop|undo)$")
+    confirm: str = Field("", max_length=100)
+    dry_run: bool = False
+    after_days: float | None = Field(None, ge=0, le=3650)
+    without_census: bool = False
+    accept_touches: bool = False
+    dump_dir: str = Field("", max_length=1000)
     reason: str = Field("", max_length=500)
 
 

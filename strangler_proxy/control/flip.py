@@ -66,7 +66,7 @@ async def flip(
         if first is not None and (first.stage, first.weight, first.owner) != (flag.stage, flag.weight, flag.owner):
             raise _flipped_meanwhile(flag)
         first = flag
-        stream, _ = await stream_of(store.sync, key)
+        stream, _ = await stream_of(store, key)
         cutovers = [described(each) for each in await open_operations(store, key) if each.kind == "cutover"]
         given = (flag, stage, weight, stream, cutovers, await _evidence(store, key))
         if time.monotonic() < until and only_behind(*given):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from strangler_proxy.core.errors import RevisionMoved, UnknownName
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.flip import Stream
-from strangler_proxy.core.ports import Operation, SyncBoard
+from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.route import Route
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.core.table import RoutingTable
@@ -53,14 +53,15 @@ def _unknown(kind: str, name: str, known: Iterable[str], command: str) -> Unknow
     return UnknownName(f'there is no {kind} "{name}"{hint}', next_command=command)
 
 
-async def stream_of(board: SyncBoard, key: str) -> tuple[Stream, Mapping[str, object] | None]:
+async def stream_of(store: Store, key: str) -> tuple[Stream, Mapping[str, object] | None]:
     """The stream of a flag as the gates see it, and the worker's last words as they were published."""
-    wanted = key in await board.wanted()
-    published = await board.status(key)
+    wanted = key in await store.sync.wanted()
+    paused = (await store.pauses.paused()).get(key)
+    published = await store.sync.status(key)
     if published is None:
-        return Stream(wanted=wanted), None
-    status, at = published
-    return _stream(status, wanted=wanted, age_s=max(0.0, (dt.datetime.now(dt.UTC) - at).total_seconds())), status
+        return Stream(wanted=wanted, paused=paused), None
+    status, age_s = published
+    return dataclasses.replace(_stream(status, wanted=wanted, age_s=age_s), paused=paused), status
 
 
 def _stream(status: Mapping[str, Any], *, wanted: bool, age_s: float) -> Stream:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from strangler_proxy.control.known import OPEN, flag_of, stream_of
+from strangler_proxy.control.retired import retired_of
 from strangler_proxy.control.standings import Standings
 from strangler_proxy.core.evidence_gate import Standing
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.flip import Stream
 from strangler_proxy.core.ports import Heartbeat, Operation
+from strangler_proxy.core.retire import Retired
 from strangler_proxy.core.table import RoutingTable
 from strangler_proxy.store import Store
 
@@ -27,6 +29,7 @@ class FlagState:
     published: Mapping[str, object] | None
     operations: Sequence[Operation]
     evidence: Standing | None = None
+    retired: Retired | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,17 @@ async def status(store: Store, key: str | None = None, *, standings: Standings |
     evidence = {} if standings is None else await standings.of_mirrored(table)
     flags = []
     for flag in wanted:
-        stream, published = await stream_of(store.sync, flag.key) if flag.owns_data else (Stream(), None)
+        stream, published = await stream_of(store, flag.key) if flag.owns_data else (Stream(), None)
         mine = [each for each in open_now if each.flag == flag.key]
         flags.append(
-            FlagState(flag=flag, stream=stream, published=published, operations=mine, evidence=evidence.get(flag.key))
+            FlagState(
+                flag=flag,
+                stream=stream,
+                published=published,
+                operations=mine,
+                evidence=evidence.get(flag.key),
+                retired=await retired_of(store, flag),
+            )
         )
     live = frozenset(proxy.proxy_id for proxy in await store.flags.live_proxies())
     return Status(table=table, flags=flags, proxies=await store.records.proxies(), live=live)

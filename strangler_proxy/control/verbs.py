@@ -186,7 +186,7 @@ async def switch_sync(call: Call) -> Json:
     """`POST /v1/flags/KEY/sync`."""
     body, key = call.read(SyncBody), call.path["key"]
     if body.running:
-        operation = await sync.start(call.store, key, by=call.actor, reason=body.reason)
+        operation = await sync.start(call.store, key, by=call.actor, reason=body.reason, replace=body.replace)
     else:
         confirmed = body.confirm == key
         operation = await sync.stop(call.store, key, confirmed=confirmed, by=call.actor, reason=body.reason)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from strangler_proxy.core.bucketing import BUCKETS
 from strangler_proxy.core.errors import BadWeight, GateRefused, StageSkipped, StranglerError, UnknownName
 from strangler_proxy.core.flag import Flag
+from strangler_proxy.core.pause import Pause
 from strangler_proxy.core.stage import Move, Origin, Stage, move
 
 LAG_LIMIT_S = 1.0
@@ -27,7 +28,7 @@ class Stream:
 
     `mode` as the worker published it (`snapshot`, `catch-up`, `live`, `stopped`; empty: never). `source` is the side
     that is read. `lag_s` None means that the worker could not tell. `verified`: both sides were found equal (None: not
-    looked yet). `age_s`: since the worker's last word.
+    looked yet). `age_s`: since the worker's last word. `paused`: nothing is carried over until it is resumed.
     """
 
     wanted: bool = False
@@ -38,6 +39,7 @@ class Stream:
     verified: bool | None = None
     age_s: float | None = None
     error: str = ""
+    paused: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,9 @@ def not_ready(flag: Flag, stream: Stream) -> tuple[str, ...]:
 def _stream_gates(flag: Flag, stream: Stream, *, may_be_stuck: bool, lag_limit_s: float = LAG_LIMIT_S) -> list[Gate]:
     if not stream.wanted:
         return [Gate(met=False, says="rows are not being kept in step: the stream was never started")]
+    if stream.paused is not None:
+        gates = [Gate(met=False, says=f"the stream is {stream.paused}")]
+        return gates + ([Gate(met=False, says=f"{stream.stuck} stuck keys, needed are 0")] if stream.stuck else [])
     if stream.age_s is None or not stream.mode:
         return [Gate(met=False, says="no worker has taken up the stream yet (is `strangler worker` running?)")]
     if stream.age_s > REPORT_LIMIT_S:
@@ -204,14 +209,14 @@ def _source_sentence(flag: Flag, stream: Stream) -> str:
 def _refuse_move(flag: Flag, stage: Stage, kind: Move) -> None:
     if kind is Move.FINAL:
         raise StageSkipped(
-            f'flag "{flag.key}" is retired, and nothing leads out of that',
-            next_command=f"strangler flag history {flag.key}",
+            f'flag "{flag.key}" is retired, and no flip leads out of that',
+            next_command=f"strangler retire {flag.key} --undo",
         )
     if kind is Move.RETIRE:
         raise StageSkipped(
-            f'a flip does not retire: "retired" cannot be undone, so it has a verb of its own; '
+            f"a flip does not retire: it ends the way back, so it has a verb of its own; "
             f'flag "{flag.key}" stays at {flag.stage.value}',
-            next_command=f"strangler flag show {flag.key}",
+            next_command=f"strangler retire {flag.key} --dry-run",
         )
     if kind is Move.SKIPS:
         following = list(Stage)[flag.stage.position + 1]
@@ -240,6 +245,8 @@ def _weight(flag: Flag, stage: Stage, weight: int | None) -> int:
 def _way_on(flag: Flag, stream: Stream, open_operations: Sequence[str]) -> str:
     if open_operations or flag.hold is not None:
         return "strangler watch"
+    if stream.wanted and stream.paused is not None:
+        return f"strangler sync resume {flag.key}"
     return f"strangler sync {'status' if stream.wanted else 'start'} {flag.key}"
 
 
@@ -261,7 +268,7 @@ def next_commands(flag: Flag, *, wanted: bool) -> tuple[str, ...]:
         case Stage.EXTRACTED:
             return (f"strangler flip {key} canary --weight 100%", back)
         case Stage.RETIRED:
-            return (f"strangler flag history {key}",)
+            return (f"strangler retire {key} --drop-tables --dry-run", f"strangler retire {key} --undo")
 
 
 def _next_weight(weight: int) -> str:

@@ -74,10 +74,14 @@ class Manifest:
     """All tables of one flag, parents before children, and the names of the two databases.
 
     Database names are looked up as `STRANGLER_DATA_URL__NAME`. `idempotency_table` is the monolith name of the moved
-    table that keeps idempotency keys (None: the capability has none).
+    table that keeps idempotency keys (None: the capability has none). `retire_after_days`: how long extracted has to
+    have owned before the flag may retire. `keep_copy`: the monolith goes on reading its copy for good, so retiring
+    keeps its tables and the stream into them.
     """
 
     flag: str
     databases: dict[Origin, str]
     tables: tuple[Table, ...]
     idempotency_table: str | None = None
+    retire_after_days: int = 14
+    keep_copy: bool = False

@@ -12,6 +12,7 @@ from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.flag import Flag
 from strangler_proxy.core.judging import Judging
 from strangler_proxy.core.manifest import Manifest
+from strangler_proxy.core.pause import Pause
 from strangler_proxy.core.stage import Stage
 from strangler_proxy.core.table import RoutingTable
 
@@ -107,8 +108,9 @@ class FlagBoard(Protocol):
 class Operation:
     """A piece of work that the control plane asked a worker for.
 
-    `kind`: `sync_start`, `sync_stop`, `sync_verify`, `sync_census`, `promote_copy` or `cutover`. `args` holds strings
-    only. `status`: `queued`, `running`, `done`, `refused`, `aborted` or `failed`.
+    `kind`: `sync_start`, `sync_stop`, `sync_resume`, `sync_verify`, `sync_census`, `promote_copy`, `cutover`, `retire`,
+    `retire_drop` or `retire_undo`. `args` holds strings only. `status`: `queued`, `running`, `done`, `refused`,
+    `aborted` or `failed`.
     """
 
     id: int
@@ -159,12 +161,31 @@ class SyncBoard(Protocol):
         """Replace the published status of a stream (JSON values)."""
         ...
 
-    async def status(self, flag: str) -> tuple[Mapping[str, object], dt.datetime] | None:
-        """The last published status and its time, None if never."""
+    async def status(self, flag: str) -> tuple[Mapping[str, object], float] | None:
+        """The last published status and its age in seconds by the store's clock, None if never."""
         ...
 
     async def lease(self, name: str, worker_id: str, seconds: float) -> bool:
         """Take or renew a named lease; False while another worker holds it."""
+        ...
+
+
+class Pauses(Protocol):
+    """Streams that are paused, for good until somebody resumes them. Every change has an audit entry."""
+
+    async def paused(self) -> Mapping[str, Pause]:
+        """By flag."""
+        ...
+
+    async def pause(self, flag: str, *, by: str, reason: str, drift: bool = False) -> Pause:
+        """Pause it; the pause that holds then. Idempotent. Raises UnknownName.
+
+        A person's pause replaces a worker's (`drift`), and keeps its time; never the other way round.
+        """
+        ...
+
+    async def resume(self, flag: str, *, by: str, reason: str, only_drift: bool = False) -> bool:
+        """End the pause; False where there is none (`only_drift`: none that a worker began). Raises UnknownName."""
         ...
 
 

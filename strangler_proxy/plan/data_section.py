@@ -8,7 +8,8 @@ from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftRefere
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.plan.fields import Fields
 
-_SQL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]{0,62}")
+_SQL_NAME = re.compile(r"[^\x00-\x1f\x7f.%]{1,63}")
+_COLUMN = re.compile(r"[^\x00-\x1f\x7f%]{1,63}")
 _DATABASE = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _ON_DELETE = {rule.value: rule for rule in OnDelete}
 
@@ -33,8 +34,17 @@ def manifest(document: Fields, flag: str) -> Manifest | None:
     idempotency = fields.text("idempotency_table", "") or None
     if idempotency is not None and idempotency not in {table.monolith for table in tables}:
         fields.problem("idempotency_table", f'idempotency_table "{idempotency}" is none of the tables')
+    after_days = fields.whole("retire_after_days", 14, 0, 3650)
+    keep_copy = fields.flag("keep_copy", False)
     fields.finish()
-    return Manifest(flag=flag, databases=databases, tables=tables, idempotency_table=idempotency)
+    return Manifest(
+        flag=flag,
+        databases=databases,
+        tables=tables,
+        idempotency_table=idempotency,
+        retire_after_days=after_days,
+        keep_copy=keep_copy,
+    )
 
 
 def _table(fields: Fields) -> Table:
@@ -86,7 +96,7 @@ def _columns(fields: Fields) -> tuple[Column, ...]:
         if column.extracted and outside.count(column.extracted) > 1 and column.monolith != column.extracted:
             fields.problem("columns", f'two columns become "{column.extracted}"')
         for name in {column.monolith, column.extracted} - {""}:
-            if not _SQL_NAME.fullmatch(name):
+            if not _COLUMN.fullmatch(name):
                 fields.problem("columns", f'"{name}" is not a column name')
     if "columns" in fields.values and fields.values["columns"] in ([], {}):
         fields.problem("columns", "columns is empty: name the columns that move")

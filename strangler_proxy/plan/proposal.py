@@ -14,7 +14,7 @@ from typing import Final
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftReference, Table
 from strangler_proxy.core.stage import Origin
-from strangler_proxy.plan.schema import ModelFacts
+from strangler_proxy.plan.schema import ColumnFacts, ModelFacts, ProjectFacts, SignalFacts
 
 _ON_DELETE: Final = {
     "PROTECT": OnDelete.REFUSE,
@@ -27,6 +27,11 @@ _ON_DELETE: Final = {
 }
 _IDEMPOTENCY: Final = re.compile(r"idempoten", re.IGNORECASE)
 _GROUPS: Final = ("currency", "status", "state")
+_NAMES_A_ROW: Final = re.compile(r"_(?:id|pk|uuid)$")
+_KEY_KINDS: Final = frozenset(
+    {"IntegerField", "BigIntegerField", "PositiveIntegerField", "PositiveBigIntegerField", "SmallIntegerField",
+     "PositiveSmallIntegerField", "UUIDField", "CharField"}
+)  # fmt: skip
 
 
 class Weight(enum.Enum):
@@ -44,6 +49,8 @@ class Finding:
     weight: Weight
     table: str
     says: str
+    where: str = ""
+    """FILE:LINE in the project's code, as it imports it; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +59,15 @@ class Proposal:
 
     manifest: Manifest
     findings: tuple[Finding, ...]
+
+
+def propose_for(project: ProjectFacts, flag: str, chosen: Iterable[str], *, extracted: str = "") -> Proposal:
+    """Propose the manifest of a flag, and tell of the project's own signals, too. Raises as `propose` does."""
+    proposal = propose(project.models, flag, chosen, extracted=extracted)
+    tables = {table.monolith for table in proposal.manifest.tables}
+    apps = {model.app for model in project.models if model.table in tables}
+    told = tuple(finding for signal in project.signals if signal.app in apps for finding in _heard(signal))
+    return Proposal(manifest=proposal.manifest, findings=_by_weight((*proposal.findings, *told)))
 
 
 def propose(models: Sequence[ModelFacts], flag: str, chosen: Iterable[str], *, extracted: str = "") -> Proposal:
@@ -78,9 +94,21 @@ def propose(models: Sequence[ModelFacts], flag: str, chosen: Iterable[str], *, e
         tables=tuple(_table(each, inside) for each in ordered),
         idempotency_table=idempotency,
     )
+    return Proposal(manifest=manifest, findings=_by_weight(findings))
+
+
+def _by_weight(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     weights = list(Weight)
-    found = sorted(dict.fromkeys(findings), key=lambda each: weights.index(each.weight))
-    return Proposal(manifest=manifest, findings=tuple(found))
+    return tuple(sorted(dict.fromkeys(findings), key=lambda each: weights.index(each.weight)))
+
+
+def _heard(signal: SignalFacts) -> Iterable[Finding]:
+    for receiver in signal.receivers:
+        yield _check(
+            "",
+            f"{receiver.function} listens to {signal.name}: if the code that sends it moves, make it an event",
+            receiver.where,
+        )
 
 
 def _chosen(models: Sequence[ModelFacts], chosen: Iterable[str]) -> dict[str, ModelFacts]:
@@ -112,19 +140,25 @@ def _complete(
                     added[parent] = by_label[parent]
                     findings.append(
                         _check(
-                            by_label[parent].table, f"added: {model.label} inherits from it, so a row is in both tables"
+                            by_label[parent].table,
+                            f"added: {model.label} inherits from it, so a row is in both tables",
+                            model.where,
                         )
                     )
             for many in model.many_to_many:
                 if many.to in moving and many.through in by_label and many.through not in moving:
                     added[many.through] = by_label[many.through]
-                    findings.append(_note(many.table, f"added: joins {model.label} with {many.to}, and both move"))
+                    findings.append(
+                        _note(many.table, f"added: joins {model.label} with {many.to}, and both move", many.where)
+                    )
         for model in by_label.values():
             inherited = [parent for parent in model.parents if parent in moving]
             if inherited and model.label not in moving:
                 added[model.label] = model
                 findings.append(
-                    _check(model.table, f"added: it inherits from {inherited[0]}, so a row is in both tables")
+                    _check(
+                        model.table, f"added: it inherits from {inherited[0]}, so a row is in both tables", model.where
+                    )
                 )
         if not added:
             return moving
@@ -147,7 +181,8 @@ def _parents_first(moving: Mapping[str, ModelFacts], findings: list[Finding]) ->
                     _check(
                         model.table,
                         f"{column.name} closes a circle of foreign keys with {target.table}: "
-                        "make the constraint deferrable on the new side, or leave it out",
+                        "make the constraint deferrable on the new side, and add it once the copy is live",
+                        column.where,
                     )
                 )
                 continue
@@ -166,27 +201,18 @@ def _look_at(
 ) -> None:
     table = model.table
     if not model.managed:
-        findings.append(_decide(table, "unmanaged: its columns are as the model says, which nobody has checked"))
+        findings.append(
+            _decide(table, "unmanaged: its columns are as the model says, which nobody has checked", model.where)
+        )
     for column in model.columns:
-        if column.references and column.references_label not in moving:
-            rule = _ON_DELETE.get(column.on_delete, OnDelete.REFUSE)
-            findings.append(
-                _check(
-                    table,
-                    f"{column.name} names {column.references}, which stays: a soft reference from now on "
-                    f"(on_delete {column.on_delete or 'unknown'} became {rule.value})",
-                )
-            )
-        if column.kind == "FileField":
-            findings.append(_decide(table, f"{column.name} holds names of files: the files do not move with the row"))
-        if column.kind in ("BinaryField",):
-            findings.append(_note(table, f"{column.name} is binary: compared and carried as hex"))
+        findings += _of_column(table, column, moving, model.key)
     for generic in model.generic:
         findings.append(
             _decide(
                 table,
                 f"{generic.name} points to any model by {generic.type_column}: ids of content types differ between "
                 "databases, so map them, or leave the columns out",
+                generic.where,
             )
         )
     for many in model.many_to_many:
@@ -197,34 +223,76 @@ def _look_at(
                     many.table,
                     f"joins {model.label} with {many.to} ({other}), which stays: it stays too, unless you add it "
                     f"with a soft reference",
+                    many.where,
                 )
             )
-    for signal, receiver in model.receivers:
+    for receiver in model.receivers:
         findings.append(
             _decide(
-                table, f"{receiver} listens to {signal}: it does not hear of rows that are applied, make it an event"
+                table,
+                f"{receiver.function} listens to {receiver.signal}: it does not hear of rows that are applied, "
+                "make it an event",
+                receiver.where,
             )
         )
+
+
+def _of_column(
+    table: str, column: ColumnFacts, moving: Mapping[str, ModelFacts], key: Sequence[str]
+) -> Iterable[Finding]:
+    name = column.name
+    if column.references and column.references_label not in moving:
+        rule = _ON_DELETE.get(column.on_delete, OnDelete.REFUSE)
+        yield _check(
+            table,
+            f"{name} names {column.references}, which stays: a soft reference from now on "
+            f"(on_delete {column.on_delete or 'unknown'} became {rule.value})",
+            column.where,
+        )
+    if not column.references and name not in key and _NAMES_A_ROW.search(name) and column.kind in _KEY_KINDS:
+        yield _check(
+            table,
+            f"{name} looks like the key of a row elsewhere and is no foreign key: nothing checks it; "
+            "if it names a row that stays, add a soft reference",
+            column.where,
+        )
+    if column.kind == "FileField":
+        yield _decide(table, f"{name} holds names of files: the files do not move with the row", column.where)
+    if column.kind == "BinaryField":
+        yield _note(table, f"{name} is binary: compared and carried as hex", column.where)
+    if column.generated:
+        yield _note(table, f"{name} is generated by the database, so left out: each side makes its own", column.where)
 
 
 def _look_from_outside(model: ModelFacts, inside: set[str], findings: list[Finding]) -> None:
     for column in model.columns:
         if column.references.rpartition(".")[0] in inside:
-            findings.append(
-                _note(
-                    model.table,
-                    f"{column.name} names {column.references}, which moves: the monolith goes on reading its copy",
-                )
-            )
+            findings.append(_named_from_outside(model, column))
     for generic in model.generic:
         findings.append(
-            _note(model.table, f"{generic.name} may point to rows that move: the monolith goes on reading its copy")
+            _note(
+                model.table,
+                f"{generic.name} may point to rows that move: the monolith goes on reading its copy",
+                generic.where,
+            )
         )
 
 
+def _named_from_outside(model: ModelFacts, column: ColumnFacts) -> Finding:
+    says = f"{column.name} names {column.references}, which moves: the monolith goes on reading its copy"
+    if not column.constraint:
+        return _note(model.table, says, column.where)
+    says += ". Its foreign key refuses a row that the new side deleted while a row here names it: that key gets stuck"
+    if column.on_delete == "CASCADE" and not column.null:
+        says += (
+            f". Such rows live and die together: move it too (--app {model.label}), or have an event delete it first"
+        )
+    return _check(model.table, says, column.where)
+
+
 def _table(model: ModelFacts, inside: set[str]) -> Table:
-    names = [column.name for column in model.columns]
-    money = tuple(column.name for column in model.columns if column.kind == "DecimalField")
+    names = [column.name for column in model.columns if not column.generated]
+    money = tuple(each.name for each in model.columns if each.kind == "DecimalField" and not each.generated)
     groups = tuple(
         column.name
         for column in model.columns
@@ -251,13 +319,13 @@ def _table(model: ModelFacts, inside: set[str]) -> Table:
     )
 
 
-def _decide(table: str, says: str) -> Finding:
-    return Finding(weight=Weight.DECIDE, table=table, says=says)
+def _decide(table: str, says: str, where: str = "") -> Finding:
+    return Finding(weight=Weight.DECIDE, table=table, says=says, where=where)
 
 
-def _check(table: str, says: str) -> Finding:
-    return Finding(weight=Weight.CHECK, table=table, says=says)
+def _check(table: str, says: str, where: str = "") -> Finding:
+    return Finding(weight=Weight.CHECK, table=table, says=says, where=where)
 
 
-def _note(table: str, says: str) -> Finding:
-    return Finding(weight=Weight.NOTE, table=table, says=says)
+def _note(table: str, says: str, where: str = "") -> Finding:
+    return Finding(weight=Weight.NOTE, table=table, says=says, where=where)

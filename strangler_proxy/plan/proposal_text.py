@@ -35,13 +35,13 @@ def data_section(proposal: Proposal) -> str:
 def _table(table: Table, findings: Iterable[Finding]) -> list[str]:
     lines = ["", *_comments(findings), "[[data.tables]]", f"monolith = {_text(table.monolith)}"]
     lines.append(f"key = {_texts(table.key)}")
-    lines += _columns([column.monolith for column in table.columns])
+    lines += _list("columns", [column.monolith for column in table.columns])
     if table.sequence is not None:
         lines.append(f"sequence = {_text(table.sequence)}")
     if table.money:
-        lines.append(f"money = {_texts(table.money)}")
+        lines += _list("money", table.money)
     if table.money_by:
-        lines.append(f"money_by = {_texts(table.money_by)}")
+        lines += _list("money_by", table.money_by)
     if table.soft_references:
         lines.append("soft_references = [")
         lines += [
@@ -53,18 +53,21 @@ def _table(table: Table, findings: Iterable[Finding]) -> list[str]:
     return lines
 
 
-def _columns(names: list[str]) -> list[str]:
-    one = f"columns = {_texts(names)}"
+def _list(key: str, names: Iterable[str]) -> list[str]:
+    one = f"{key} = {_texts(names)}"
     if len(one) <= _WIDTH:
         return [one]
-    return ["columns = [", *(f"    {_text(name)}," for name in names), "]"]
+    return [f"{key} = [", *(f"    {_text(name)}," for name in names), "]"]
 
 
 def _comments(findings: Iterable[Finding]) -> list[str]:
     lines: list[str] = []
     for each in findings:
-        said = f"{each.weight.value.upper()}: {each.table + ': ' if each.table else ''}{each.says}"
-        lines += textwrap.wrap(said, _WIDTH, initial_indent="# ", subsequent_indent="#   ")
+        where = f" ({each.where})" if each.where else ""
+        said = f"{each.weight.value.upper()}: {each.table + ': ' if each.table else ''}{each.says}{where}"
+        lines += textwrap.wrap(
+            said, _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False, break_long_words=False
+        )
     return lines
 
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFacts:
-    """One column. `references` is `table.column` of a foreign key, `on_delete` the name of Django's rule for it."""
+    """One column. `references` is `table.column` of a foreign key, `on_delete` the name of Django's rule for it.
+
+    `where` is FILE:LINE of the field; `constraint`: the database keeps the foreign key, too.
+    """
 
     name: str
     kind: str
@@ -23,6 +26,9 @@ class ColumnFacts:
     references: str = ""
     references_label: str = ""
     on_delete: str = ""
+    generated: bool = False
+    constraint: bool = True
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class ManyFacts:
     table: str
     to: str
     auto_created: bool
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +50,25 @@ class GenericFacts:
     name: str
     type_column: str
     key_column: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverFacts:
+    """A function that is told of a signal, and FILE:LINE of it."""
+
+    signal: str
+    function: str
+    where: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalFacts:
+    """A signal of the project's own, of an app, and who is told."""
+
+    app: str
+    name: str
+    receivers: tuple[ReceiverFacts, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,16 +85,28 @@ class ModelFacts:
     parents: tuple[str, ...] = ()
     many_to_many: tuple[ManyFacts, ...] = ()
     generic: tuple[GenericFacts, ...] = ()
-    receivers: tuple[tuple[str, str], ...] = ()
-    """Signal and function of those who are told when a row is saved or deleted."""
+    receivers: tuple[ReceiverFacts, ...] = ()
+    """Those who are told when a row is saved or deleted."""
+    where: str = ""
 
 
-def read_schema(document: Mapping[str, Any]) -> tuple[ModelFacts, ...]:
-    """Models of the JSON. Raises ValueError for another version or form."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectFacts:
+    """All of a project."""
+
+    models: tuple[ModelFacts, ...]
+    signals: tuple[SignalFacts, ...] = ()
+
+
+def read_project(document: Mapping[str, Any]) -> ProjectFacts:
+    """The JSON's facts. Raises ValueError for another version or form."""
     if document.get("version") != VERSION:
         raise ValueError(f"version {document.get('version')!r} of the models' facts is not {VERSION}")
     try:
-        return tuple(_model(each) for each in document["models"])
+        return ProjectFacts(
+            models=tuple(_model(each) for each in document["models"]),
+            signals=tuple(_signal(each) for each in document["signals"]),
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"the models' facts have another form: {error!r}") from error
 
@@ -85,8 +123,14 @@ def _model(one: Mapping[str, Any]) -> ModelFacts:
         parents=tuple(one["parents"]),
         many_to_many=tuple(ManyFacts(**each) for each in one["many_to_many"]),
         generic=tuple(GenericFacts(**each) for each in one["generic"]),
-        receivers=tuple((each["signal"], each["receiver"]) for each in one["receivers"]),
+        receivers=tuple(ReceiverFacts(**each) for each in one["receivers"]),
+        where=one["where"],
     )
+
+
+def _signal(one: Mapping[str, Any]) -> SignalFacts:
+    receivers = tuple(ReceiverFacts(signal=one["name"], **each) for each in one["receivers"])
+    return SignalFacts(app=one["app"], name=one["name"], receivers=receivers)
 
 
 def _column(one: Mapping[str, Any]) -> ColumnFacts:
@@ -101,4 +145,7 @@ def _column(one: Mapping[str, Any]) -> ColumnFacts:
         references=one["references"] or "",
         references_label=one["references_label"] or "",
         on_delete=one["on_delete"] or "",
+        generated=bool(one["generated"]),
+        constraint=bool(one["constraint"]),
+        where=one["where"],
     )

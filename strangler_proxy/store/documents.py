@@ -14,6 +14,7 @@ from strangler_proxy.core.capability import Capability
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.flag import Flag, Hold
 from strangler_proxy.core.manifest import Column, Manifest, OnDelete, SoftReference, Table
+from strangler_proxy.core.pause import Pause
 from strangler_proxy.core.route import Access, Cluster, Endpoint, Predicate, Route, Timeouts
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.core.table import RoutingTable
@@ -33,6 +34,11 @@ def time_text(at: dt.datetime | None) -> str | None:
     '2026-11-22T12:00:00.000000Z'
     """
     return None if at is None else at.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def paused_document(pause: Pause) -> Document:
+    """A pause as JSON."""
+    return {"since": time_text(pause.since), "by": pause.by, "reason": pause.reason, "drift": pause.drift}
 
 
 def time_from(text: str | None) -> dt.datetime | None:
@@ -180,6 +186,8 @@ def manifest_document(manifest: Manifest) -> Document:
         "flag": manifest.flag,
         "databases": {origin.value: name for origin, name in manifest.databases.items()},
         "idempotency_table": manifest.idempotency_table,
+        "retire_after_days": manifest.retire_after_days,
+        "keep_copy": manifest.keep_copy,
         "tables": [
             {
                 "monolith": table.monolith,
@@ -205,6 +213,8 @@ def manifest_from(document: Mapping[str, Any]) -> Manifest:
             databases={Origin(origin): name for origin, name in document["databases"].items()},
             tables=tuple(map(_moved_table, document["tables"])),
             idempotency_table=document["idempotency_table"],
+            retire_after_days=int(document.get("retire_after_days", 14)),
+            keep_copy=bool(document.get("keep_copy", False)),
         ),
     )
 

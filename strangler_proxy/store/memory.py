@@ -20,7 +20,7 @@ from strangler_proxy.store.chain import Walk, next_entry
 from strangler_proxy.store.declared import Declared, account_of, compile_table, plan_apply, undeclared
 from strangler_proxy.store.evidence_memory import MemoryEvidence
 from strangler_proxy.store.flags import no_manifest
-from strangler_proxy.store.memory_work import MemoryOperations, MemorySync
+from strangler_proxy.store.memory_work import MemoryOperations, MemoryPauses, MemorySync
 from strangler_proxy.store.opened import Store
 from strangler_proxy.store.switching import (
     LEASE_S,
@@ -66,7 +66,7 @@ class Memory:
         self.flag(key)
         return self.capabilities[key].judging.rules
 
-    def record_rule(
+    def record_now(
         self,
         *,
         actor: str,
@@ -345,7 +345,8 @@ def memory_store(*, clock: Clock = _now, lease_s: float = LEASE_S) -> Store:
     """The twin of `open_store`; `clock` stands for the control database's clock (UTC)."""
     memory = Memory(clock)
     operations = MemoryOperations(clock, lease_s=lease_s)
-    evidence = MemoryEvidence(clock=clock, declared=memory.declared_rules, record=memory.record_rule)
+    pauses = MemoryPauses(clock, memory.flag, memory.record_now)
+    evidence = MemoryEvidence(clock=clock, declared=memory.declared_rules, record=memory.record_now)
 
     async def shut() -> None:
         memory.listeners.clear()
@@ -354,7 +355,8 @@ def memory_store(*, clock: Clock = _now, lease_s: float = LEASE_S) -> Store:
         tables=MemoryTables(memory),
         flags=MemoryFlags(memory),
         operations=operations,
-        sync=MemorySync(clock, memory.flag),
+        sync=MemorySync(clock, memory.flag, pauses),
+        pauses=pauses,
         manifests=MemoryManifests(memory),
         switches=MemorySwitches(memory, operations),
         records=MemoryRecords(memory, operations),

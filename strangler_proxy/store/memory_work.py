@@ -6,8 +6,9 @@ import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 
+from strangler_proxy.core.pause import Pause, replaces
 from strangler_proxy.core.ports import Operation
-from strangler_proxy.store.documents import time_text
+from strangler_proxy.store.documents import paused_document, time_text
 from strangler_proxy.store.switching import OPEN_STATUSES, already_open, not_withdrawn, withdrawn_by
 
 Clock = Callable[[], dt.datetime]
@@ -52,7 +53,8 @@ class MemoryOperations:
         """As the real one."""
         now = self._clock()
         for number, operation in sorted(self._all.items()):
-            lost = operation.status == "running" and self._leases[number][1] < now
+            longest = dt.timedelta(seconds=max(60.0, 10 * self._lease_s))
+            lost = operation.status == "running" and not now <= self._leases[number][1] <= now + longest
             if operation.status == "queued" or lost:
                 self._leases[number] = (worker_id, now + dt.timedelta(seconds=self._lease_s))
                 self._all[number] = dataclasses.replace(operation, status="running")
@@ -85,12 +87,62 @@ class MemoryOperations:
         return known is not None and known.status == "running" and self._leases[operation_id][0] == worker_id
 
 
+class MemoryPauses:
+    """Pauses; `record` writes an audit entry at the current revision, `flag` raises UnknownName."""
+
+    def __init__(self, clock: Clock, flag: Callable[[str], object], record: Callable[..., None]) -> None:
+        self._clock = clock
+        self._flag = flag
+        self._record = record
+        self._paused: dict[str, Pause] = {}
+
+    def forget(self, flag: str) -> None:
+        """A stream that is stopped is not paused any more."""
+        self._paused.pop(flag, None)
+
+    async def paused(self) -> Mapping[str, Pause]:
+        """By flag."""
+        return dict(self._paused)
+
+    async def pause(self, flag: str, *, by: str, reason: str, drift: bool = False) -> Pause:
+        """As the real one."""
+        self._flag(flag)
+        known = self._paused.get(flag)
+        if known is not None and not replaces(known, drift=drift, reason=reason):
+            return known
+        pause = Pause(since=self._clock() if known is None else known.since, by=by, reason=reason, drift=drift)
+        self._paused[flag] = pause
+        self._record(
+            actor=by,
+            verb="sync_pause",
+            subject=flag,
+            reason=reason,
+            before={},
+            after={"paused": paused_document(pause)},
+        )
+        return pause
+
+    async def resume(self, flag: str, *, by: str, reason: str, only_drift: bool = False) -> bool:
+        """As the real one."""
+        self._flag(flag)
+        known = self._paused.get(flag)
+        if known is None or (only_drift and not known.drift):
+            return False
+        self.forget(flag)
+        self._record(
+            actor=by, verb="sync_resumed", subject=flag, reason=reason,
+            before={"paused": paused_document(known)}, after={},
+        )  # fmt: skip
+        return True
+
+
 class MemorySync:
     """SyncBoard; `flag` raises UnknownName for a key that does not exist."""
 
-    def __init__(self, clock: Clock, flag: Callable[[str], object]) -> None:
+    def __init__(self, clock: Clock, flag: Callable[[str], object], pauses: MemoryPauses) -> None:
         self._clock = clock
         self._flag = flag
+        self._pauses = pauses
         self._wanted: set[str] = set()
         self._status: dict[str, tuple[Mapping[str, object], dt.datetime]] = {}
         self._leases: dict[str, tuple[str, dt.datetime]] = {}
@@ -103,21 +155,27 @@ class MemorySync:
         """Raises UnknownName."""
         self._flag(flag)
         (self._wanted.add if running else self._wanted.discard)(flag)
+        if not running:
+            self._pauses.forget(flag)
 
     async def publish(self, flag: str, status: Mapping[str, object]) -> None:
         """Raises UnknownName."""
         self._flag(flag)
         self._status[flag] = (dict(status), self._clock())
 
-    async def status(self, flag: str) -> tuple[Mapping[str, object], dt.datetime] | None:
+    async def status(self, flag: str) -> tuple[Mapping[str, object], float] | None:
         """The last published one."""
-        return self._status.get(flag)
+        if flag not in self._status:
+            return None
+        status, at = self._status[flag]
+        return status, max(0.0, (self._clock() - at).total_seconds())
 
     async def lease(self, name: str, worker_id: str, seconds: float) -> bool:
         """As the real one."""
         now = self._clock()
         holder, until = self._leases.get(name, (worker_id, now))
-        if holder != worker_id and until >= now:
+        longest = dt.timedelta(seconds=max(60.0, 10 * seconds))
+        if holder != worker_id and now <= until <= now + longest:
             return False
         self._leases[name] = (worker_id, now + dt.timedelta(seconds=seconds))
         return True

@@ -9,6 +9,7 @@ from strangler_proxy.core.ports import (
     FlagBoard,
     Manifests,
     OperationQueue,
+    Pauses,
     Records,
     Switchboard,
     SyncBoard,
@@ -18,6 +19,7 @@ from strangler_proxy.store.database import Database
 from strangler_proxy.store.evidence_opened import Evidence
 from strangler_proxy.store.evidence_postgres import PostgresEvidence
 from strangler_proxy.store.flags import PostgresFlags, PostgresManifests
+from strangler_proxy.store.pauses import PostgresPauses
 from strangler_proxy.store.records import PostgresRecords
 from strangler_proxy.store.switchboard import PostgresSwitches
 from strangler_proxy.store.switching import LEASE_S
@@ -33,6 +35,7 @@ class Store:
     flags: FlagBoard
     operations: OperationQueue
     sync: SyncBoard
+    pauses: Pauses
     manifests: Manifests
     switches: Switchboard
     records: Records
@@ -63,6 +66,7 @@ def open_store(
         flags=PostgresFlags(database),
         operations=PostgresOperations(database, lease_s=lease_s),
         sync=PostgresSync(database),
+        pauses=PostgresPauses(database),
         manifests=PostgresManifests(database),
         switches=PostgresSwitches(database),
         records=PostgresRecords(database),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 
 from psycopg.types.json import Jsonb
@@ -79,10 +78,10 @@ class PostgresSync:
         if await fetch_one(self._database, "sync", "publish", {"flag": flag, "status": Jsonb(dict(status))}) is None:
             raise unknown_flag(flag)
 
-    async def status(self, flag: str) -> tuple[Mapping[str, object], dt.datetime] | None:
-        """The time is the control database's."""
+    async def status(self, flag: str) -> tuple[Mapping[str, object], float] | None:
+        """The age is by the control database's clock alone."""
         row = await fetch_one(self._database, "sync", "status", {"flag": flag})
-        return None if row is None else (row["status"], row["published_at"].astimezone(dt.UTC))
+        return None if row is None else (row["status"], max(0.0, row["age_s"]))
 
     async def lease(self, name: str, worker_id: str, seconds: float) -> bool:
         """One statement: of two that try at once one gets it."""

@@ -28,8 +28,12 @@ from strangler_proxy.sync.ownership import Grant
 from strangler_proxy.sync.pace import Mode
 from strangler_proxy.sync.rows import Key, rows_of
 from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.trouble import at
 from strangler_proxy.sync.verify import Look, Verification, verify_range
 from strangler_proxy.sync.write import Change, Failure, ordered, write
+
+CHUNK_BYTES = 1 << 26
+"""About so much goes through in one chunk of a snapshot, however many rows it may have."""
 
 
 class NotTarget(Exception):
@@ -135,10 +139,11 @@ async def _apply(
             some = await _up_to_cursor(ends, moved, current.after_key, some)
         changes += some
     done.keys = sum(len(some) for some in keys.values())
-    if wanted.mode is Mode.SNAPSHOT and current is not None and not done.cut_short:
-        await _snapshot(ends, current, wanted.rows or wanted.limit, changes, done, moved_on)
-    else:
-        done.failures = await write(ends.target, ends.origin.other, ordered(changes, ends.layout.tables))
+    with at(ends.origin.other, ends.target):
+        if wanted.mode is Mode.SNAPSHOT and current is not None and not done.cut_short:
+            await _snapshot(ends, current, wanted.rows or wanted.limit, changes, done, moved_on)
+        else:
+            done.failures = await write(ends.target, ends.origin.other, ordered(changes, ends.layout.tables))
     await _keep_stuck(ends, done, stuck, keys)
     if wanted.mode is Mode.LIVE:
         await _touch(ends, keys)
@@ -231,7 +236,7 @@ async def _snapshot(
         source=ends.source,
         target=ends.target,
         after=current.after_key,
-        limit=rows,
+        limit=moved.sides[ends.origin].rows_within(CHUNK_BYTES, rows),
     )
     began = time.monotonic()
     chunk = await copied(wanted, ordered(changes, ends.layout.tables))
@@ -250,7 +255,7 @@ async def _snapshot(
         },
     )
     done.rows = chunk.rows
-    done.chunk_s = time.monotonic() - began
+    done.chunk_s = chunk.seconds or time.monotonic() - began
     moved_on.append((current, chunk.after, chunk.finished, chunk.rows))
 
 

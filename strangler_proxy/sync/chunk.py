@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,8 @@ class Chunk:
     after: Key | None
     finished: bool
     changes: Sequence[Change] = ()
+    seconds: float = 0.0
+    """Of COPY alone."""
 
 
 async def copied(chunk: Range, before: Sequence[Change]) -> Chunk | None:
@@ -54,9 +57,13 @@ async def copied(chunk: Range, before: Sequence[Change]) -> Chunk | None:
             if await write(chunk.target, chunk.origin.other, before):
                 raise psycopg.Rollback
             await chunk.target.execute(b"SET CONSTRAINTS ALL DEFERRED")
+            began = time.monotonic()
             rows, last = await _copy(chunk)
+            seconds = time.monotonic() - began
             await chunk.target.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
-            found = Chunk(rows=rows, after=chunk.after if last is None else last, finished=rows < chunk.limit)
+            found = Chunk(
+                rows=rows, after=chunk.after if last is None else last, finished=rows < chunk.limit, seconds=seconds
+            )
     except REFUSALS:
         return None
     return found

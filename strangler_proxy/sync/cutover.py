@@ -10,7 +10,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -18,7 +18,7 @@ import structlog
 
 from strangler_proxy.core.errors import StoreUnavailable, StranglerError
 from strangler_proxy.core.manifest import Manifest
-from strangler_proxy.core.ports import FlagBoard, Operation
+from strangler_proxy.core.ports import FlagBoard, Operation, Pauses
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync import metrics, record
 from strangler_proxy.sync.ends import Both, both_ends
@@ -27,7 +27,7 @@ from strangler_proxy.sync.link import DataUnavailable, first_line, within
 from strangler_proxy.sync.ownership import read_grants, source_of
 from strangler_proxy.sync.preflight import preflight
 from strangler_proxy.sync.record import CutoverLost, Plan, Record
-from strangler_proxy.sync.recovery import abort_for_ever, complete, release_aborted
+from strangler_proxy.sync.recovery import abort_for_ever, complete, release_aborted, restore_vacuum
 from strangler_proxy.sync.rows import Key
 from strangler_proxy.sync.statements import statement
 from strangler_proxy.sync.verify import compare
@@ -69,6 +69,7 @@ class Cutover:
         manifest: Manifest,
         urls: Mapping[Origin, str],
         flags: FlagBoard,
+        pauses: Pauses,
         *,
         worker: str,
         deadline_s: float = 3.0,
@@ -77,6 +78,7 @@ class Cutover:
         self._manifest = manifest
         self._urls = urls
         self._flags = flags
+        self._pauses = pauses
         self._worker = worker
         self._deadline_s = deadline_s
         self._step = step
@@ -87,7 +89,8 @@ class Cutover:
         """Do it, or go on from where an earlier claim of the same operation was left.
 
         With the argument `rehearse` everything up to the check is done, with the hold, and then aborted: `done` says
-        how long requests were held. A rehearsal never decides, so whatever interrupts it aborts it.
+        how long requests were held. A rehearsal never decides, so whatever interrupts it aborts it. With `preflight`
+        nobody is held: everything that refuses is told, with what the control plane knew (`missing`).
         """
         self._rehearsal = operation.args.get("rehearse") == "yes"
         try:
@@ -129,9 +132,13 @@ class Cutover:
     async def _begin(self, both: Both, operation: Operation) -> Outcome:
         target = Origin(operation.args.get("to", Origin.EXTRACTED.value))
         try:
-            said = await within(PREFLIGHT_TIMEOUT_S, self._preflight(both, target), *both.all)
+            missing = operation.args.get("missing", "").splitlines()
+            said = await within(PREFLIGHT_TIMEOUT_S, self._preflight(both, target, missing), *both.all)
         except Refused as refused:
             return Outcome(status="refused", detail=str(refused))
+        if operation.args.get("preflight") == "yes":
+            await restore_vacuum(both)
+            return Outcome(status="done", detail=said)
         if said:
             await self._step("preflight", said)
         plan = Plan(
@@ -165,14 +172,17 @@ class Cutover:
             return outcome
         return Outcome(status="done", detail=f"rehearsed held_ms={_milliseconds(self._held_at)}: nothing was moved")
 
-    async def _preflight(self, both: Both, target: Origin) -> str:
+    async def _preflight(self, both: Both, target: Origin, missing: Sequence[str]) -> str:
         grants = await read_grants(both.links, self._manifest.flag)
         source = None if grants is None else source_of(grants)
         if source is target:
             raise Refused(f"{target.value} is the owner already")
         problems = await preflight(self._manifest, both.layout, both.links, target.other, self._flags)
-        if problems:
-            raise Refused("\n".join(problems))
+        paused = (await self._pauses.paused()).get(self._manifest.flag)
+        if paused is not None:
+            problems = [f"the stream is {paused}: strangler sync resume {self._manifest.flag}", *problems]
+        if missing or problems:
+            raise Refused("\n".join([*missing, *problems]))
         return f"{target.other.value} -> {target.value}: nothing refuses"
 
     async def _until_decided(self, both: Both, intended: Record, began: float) -> None:

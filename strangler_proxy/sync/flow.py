@@ -14,16 +14,20 @@ import structlog
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync import metrics
 from strangler_proxy.sync.batch import Busy, Done, Ends, TableProgress, Wanted, run_batch
+from strangler_proxy.sync.drift import SchemaWatch
 from strangler_proxy.sync.layout import Layout
 from strangler_proxy.sync.link import Link, within
 from strangler_proxy.sync.ownership import read_grants, source_of
-from strangler_proxy.sync.pace import FIRST_CHUNK, LARGEST_RANGE, Mode, Pace, next_mode
+from strangler_proxy.sync.pace import FIRST_CHUNK, LARGEST_RANGE, SMALLEST_CHUNK, Mode, Pace, next_mode
 from strangler_proxy.sync.statements import statement
 from strangler_proxy.sync.status import StreamStatus
 from strangler_proxy.sync.verify import Verification
 
 CHANNEL = b"LISTEN strangler_dirty"
-POLL_S = 0.1
+SHORTEST_WAIT_S = 0.01
+LONGEST_WAIT_S = 0.05
+"""From look to look where nothing comes: capture does not tell, as NOTIFY would make the writers' commits queue."""
+
 KEEP_S = 0.5
 RETRY_STUCK_S = 5.0
 BATCH_TIMEOUT_S = 60.0
@@ -43,8 +47,10 @@ class Flow:
         source: Origin,
         status: StreamStatus,
         *,
+        watch: SchemaWatch,
         batch_target_s: float,
     ) -> None:
+        self._watch = watch
         self._ends = Ends(layout=layout, origin=source, source=links[source], target=links[source.other])
         self._layout = layout
         self._links = links
@@ -52,7 +58,7 @@ class Flow:
         self._source = source
         self._status = status
         self._pace = Pace(target_s=batch_target_s)
-        self._chunks = Pace(target_s=batch_target_s, keys=FIRST_CHUNK, largest=LARGEST_RANGE)
+        self._chunks = Pace(target_s=batch_target_s, keys=FIRST_CHUNK, smallest=SMALLEST_CHUNK, largest=LARGEST_RANGE)
         self._mode = Mode.CATCH_UP
         self._progress: dict[str, TableProgress] = {}
         self._verification = Verification(layout)
@@ -60,11 +66,13 @@ class Flow:
         self._backlog = 0
         self._keep_at = 0.0
         self._retry_at = 0.0
+        self._wait_s = LONGEST_WAIT_S
 
     async def run(self) -> None:
-        """Carry rows until the direction changes; raises what the databases raise."""
+        """Carry rows until the direction changes. Raises Drifted, SchemaMoved, and what the databases raise."""
         await within(LOOK_TIMEOUT_S, self._begin(), *self._ends_links())
         while True:
+            await within(LOOK_TIMEOUT_S, self._watch.look(), *self._ends_links())
             now = time.monotonic()
             if now >= self._keep_at:
                 await within(LOOK_TIMEOUT_S, self._measure(), self._listener)
@@ -145,8 +153,9 @@ class Flow:
         return grants is not None and source_of(grants) is not self._source
 
     async def _wait(self) -> None:
-        async for _ in self._listener.notifies(timeout=POLL_S, stop_after=1):
-            pass
+        async for _ in self._listener.notifies(timeout=self._wait_s, stop_after=1):
+            pass  # from a cutover
+        self._wait_s = min(LONGEST_WAIT_S, self._wait_s * 2)
 
     async def _batch(self, now: float) -> None:
         flag = self._layout.flag
@@ -179,9 +188,14 @@ class Flow:
             self._status.verification = self._verification.to_json()
 
     def _learn(self, done: Done, seconds: float) -> None:
-        """Keys that came with a chunk are few, and written with it: they teach nothing."""
+        """Keys that came with a chunk are few, and written with it: they teach nothing.
+
+        A chunk may take its time, or as long as the rest of its batch does: with many tables on a busy machine that is
+        longer, and small chunks would not make it shorter.
+        """
         if done.rows:
-            self._chunks.note(done.chunk_s, done.rows)
+            rest = max(seconds - done.chunk_s, self._chunks.target_s)
+            self._chunks.note(done.chunk_s * self._chunks.target_s / rest, done.rows)
         else:
             self._pace.note(seconds, done.keys)
 
@@ -192,6 +206,7 @@ class Flow:
         if wanted.retry_stuck:
             self._retry_at = ended + RETRY_STUCK_S
         if done.keys or done.rows:
+            self._wait_s = SHORTEST_WAIT_S
             metrics.BATCH.labels(flag).observe(ended - began)
             metrics.KEYS.labels(flag, self._source.value).inc(done.keys + done.rows)
         if done.rows:
@@ -202,6 +217,8 @@ class Flow:
             log.error(
                 "sync.mismatch_found", flag=flag, table=wanted.look and wanted.look.moved.name, keys=done.mismatched
             )
+        if done.failures:
+            self._watch.hurry()
         if done.stuck > self._status.stuck:
             self._retry_at = ended + RETRY_STUCK_S
             for failure in done.failures[:5]:

@@ -2,68 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-from psycopg import sql
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.manifest import Manifest, Table
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.link import Link
-from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.side import BYTEWISE, KEY_KINDS, MovedColumn, TableSide, read_sides
 
-KEY_TYPES = frozenset({"smallint", "integer", "bigint", "text", "character varying", "bpchar", "character", "uuid"})
-"""Types whose text is the same everywhere: what a dirty key may consist of."""
-
-_TEXT_TYPES = frozenset({"text", "character varying", "bpchar", "character"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MovedColumn:
-    """One moved column on one side. `type` is without length; `length` bounds characters, None if unbounded."""
-
-    name: str
-    type: str
-    nullable: bool
-    length: int | None
-
-    @property
-    def is_text(self) -> bool:
-        """Ordered and compared as text, so with a collation."""
-        return self.type in _TEXT_TYPES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableSide:
-    """One moved table on one side; `columns` in the manifest's order, `key` as positions in it.
-
-    `partial`: the table has columns that do not move. `uniques`: unique keys but the key itself, as positions of moved
-    columns.
-    """
-
-    schema: str
-    name: str
-    columns: tuple[MovedColumn, ...]
-    key: tuple[int, ...]
-    partial: bool
-    uniques: tuple[tuple[int, ...], ...]
-    rows_estimated: int
-
-    @property
-    def identifier(self) -> sql.Identifier:
-        """The qualified name."""
-        return sql.Identifier(self.schema, self.name)
-
-    @property
-    def regclass(self) -> str:
-        """The qualified name as text, for `::regclass`."""
-        return '"' + self.schema.replace('"', '""') + '"."' + self.name.replace('"', '""') + '"'
-
-    def column(self, position: int, alias: str | None = None) -> sql.Identifier:
-        """A moved column, qualified by an alias if there is one."""
-        name = self.columns[position].name
-        return sql.Identifier(alias, name) if alias else sql.Identifier(name)
+__all__ = ["Layout", "MovedColumn", "MovedTable", "TableSide", "read_layout", "read_one_side"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,89 +46,58 @@ class Layout:
 
 async def read_layout(manifest: Manifest, links: Mapping[Origin, Link]) -> Layout:
     """Read both catalogs. Raises DeclarationError with everything that does not fit, at once."""
+    return await _read(manifest, links)
+
+
+async def read_one_side(manifest: Manifest, link: Link, origin: Origin) -> Layout:
+    """The same where only one side can be read: its tables have no other. Raises DeclarationError."""
+    return await _read(manifest, {origin: link})
+
+
+async def _read(manifest: Manifest, links: Mapping[Origin, Link]) -> Layout:
     problems: list[str] = []
     tables: list[MovedTable] = []
-    for table in manifest.tables:
+    read = {origin: await read_sides(link, manifest, origin) for origin, link in links.items()}
+    for position, table in enumerate(manifest.tables):
         sides: dict[Origin, TableSide] = {}
-        for origin in Origin:
-            side, wrong = await _read_side(links[origin], manifest, table, origin)
+        for origin in links:
+            side, wrong = read[origin][position]
             problems += wrong
             if side is not None:
                 sides[origin] = side
         if len(sides) == 2:
+            problems += [f"flag {manifest.flag!r}, table {table.monolith!r}: {each}" for each in _apart(sides)]
+            sides = _ordered_alike(sides)
+        if len(sides) == len(links):
             tables.append(MovedTable(name=table.monolith, table=table, sides=sides))
     if problems:
         raise DeclarationError(problems)
     return Layout(flag=manifest.flag, tables=tuple(tables))
 
 
-async def read_one_side(manifest: Manifest, link: Link, origin: Origin) -> Layout:
-    """The same where only one side can be read: its tables have no other. Raises DeclarationError."""
-    problems: list[str] = []
-    tables: list[MovedTable] = []
-    for table in manifest.tables:
-        side, wrong = await _read_side(link, manifest, table, origin)
-        problems += wrong
-        if side is not None:
-            tables.append(MovedTable(name=table.monolith, table=table, sides={origin: side}))
-    if problems:
-        raise DeclarationError(problems)
-    return Layout(flag=manifest.flag, tables=tuple(tables))
+def _apart(sides: Mapping[Origin, TableSide]) -> Iterable[str]:
+    """Keys that have no common order: ranges of keys would not be the same rows on both sides."""
+    here, there = sides[Origin.MONOLITH], sides[Origin.EXTRACTED]
+    for position in here.key:
+        one, other = here.columns[position], there.columns[position]
+        kinds = {KEY_KINDS[column.base] for column in (one, other) if column.base in KEY_KINDS}
+        if "number" in kinds and len(kinds) > 1:
+            yield f"key column {one.name!r} is {one.type} here and {other.type} there, which are ordered differently"
 
 
-async def _read_side(
-    link: Link, manifest: Manifest, table: Table, origin: Origin
-) -> tuple[TableSide | None, list[str]]:
-    name = table.name(origin)
-    place = f"flag {manifest.flag!r}, table {name!r} in database {manifest.databases[origin]!r}"
-    relation = await (await link.execute(statement("catalog", "relation"), {"table": _quoted(name)})).fetchone()
-    if relation is None:
-        return None, [f"{place}: there is no such table"]
-    schema, relname, estimated, owned = relation
-    if not owned:
-        return None, [f"{place}: the worker's role is not a member of the table's owner: GRANT that role to it"]
-    here = TableSide(
-        schema=schema, name=relname, columns=(), key=(), partial=False, uniques=(), rows_estimated=estimated
-    )
-    rows = await (await link.execute(statement("catalog", "columns"), {"table": here.regclass})).fetchall()
-    known = {row[0]: MovedColumn(name=row[0], type=_plain(row[1]), nullable=row[4], length=row[5]) for row in rows}
-    wanted = table.column_names(origin)
-    missing = [column for column in wanted if column not in known]
-    if missing:
-        return None, [f"{place}: there is no column {column!r}" for column in missing]
-    columns = tuple(known[column] for column in wanted)
-    key = tuple(wanted.index(column) for column in table.key_names(origin))
-    uniques = await (await link.execute(statement("catalog", "uniques"), {"table": here.regclass})).fetchall()
-    problems = [
-        f"{place}: key column {columns[position].name!r} is {columns[position].type}; "
-        "a key may hold integers, text and uuid only"
-        for position in key
-        if columns[position].type not in KEY_TYPES
-    ]
-    key_names = {columns[position].name for position in key}
-    if not any(set(unique) == key_names and immediate for unique, immediate in uniques):
-        problems.append(f"{place}: key {sorted(key_names)} has no unique index that is checked at once")
-    positions = {column: position for position, column in enumerate(wanted)}
-    side = TableSide(
-        schema=schema,
-        name=relname,
-        columns=columns,
-        key=key,
-        partial=len(known) > len(wanted),
-        uniques=tuple(
-            tuple(positions[column] for column in unique)
-            for unique, _ in uniques
-            if set(unique) != key_names and set(unique) <= set(wanted)
-        ),
-        rows_estimated=estimated,
-    )
-    return side, problems
+def _ordered_alike(sides: Mapping[Origin, TableSide]) -> dict[Origin, TableSide]:
+    """Have text keys ordered by the columns' own collations, whose indexes exist, where both order alike.
 
-
-def _quoted(name: str) -> str:
-    """A name or `schema.name` for `to_regclass`, taken as it is written."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
-
-
-def _plain(type_name: str) -> str:
-    return "bpchar" if type_name == "character" else type_name
+    Elsewhere by bytes: without an index with COLLATE "C" a side then sorts what is left of the table for each chunk.
+    """
+    found = dict(sides)
+    for position in sides[Origin.MONOLITH].key:
+        orders = {side.columns[position].order for side in sides.values()}
+        for origin, side in found.items():
+            column = side.columns[position]
+            own = column.order is not None and (len(orders) == 1 or column.order == "C")
+            columns = list(side.columns)
+            if column.is_text:
+                columns[position] = replace(column, collation=column.own_collation if own else BYTEWISE)
+            found[origin] = replace(side, columns=tuple(columns))
+    return found

@@ -27,12 +27,24 @@ _CANONICAL = (
 )
 
 
+_POOLER_SAYS = "unsupported startup parameter"
+_POOLED = (
+    "is reached through a pooler, which loses session settings and notifications: "
+    "STRANGLER_DATA_URL__NAME is to name the server itself (the application may stay behind the pooler)"
+)
+_REPLICA = "is a replica, and nothing can be written there: STRANGLER_DATA_URL__NAME is to name its primary"
+
+
 class DataUnavailable(StranglerError):
     """A data database cannot be reached, or did not answer in time."""
 
 
+class NotFit(DataUnavailable):
+    """A data database was reached, and cannot be worked with: it is a replica, or behind a pooler."""
+
+
 async def connect(dsn: str, *, application: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Link:
-    """Open an autocommit connection; transactions are opened by name. Raises DataUnavailable."""
+    """Open an autocommit connection; transactions are opened by name. Raises DataUnavailable, NotFit."""
     conninfo = make_conninfo(
         dsn,
         application_name=application,
@@ -43,11 +55,31 @@ async def connect(dsn: str, *, application: str, timeout_s: float = CONNECT_TIME
         keepalives_interval=1,
         keepalives_count=3,
     )
+    link: Link | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            return await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+            link = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+            unfit = await _unfit(link)
     except (TimeoutError, psycopg.OperationalError) as error:
+        await close(link)
+        if _POOLER_SAYS in str(error):
+            raise NotFit(f"{name_of(dsn)} {_POOLED}") from error
         raise DataUnavailable(f"{name_of(dsn)} does not answer: {first_line(error) or 'timed out'}") from error
+    except BaseException:
+        await close(link)
+        raise
+    if unfit:
+        await close(link)
+        raise NotFit(f"{name_of(dsn)} {unfit}")
+    return link
+
+
+async def _unfit(link: Link) -> str:
+    """Why a server that answers cannot be worked with; a pooler invents the process that it says to be."""
+    row = await (await link.execute(b"SELECT pg_backend_pid(), pg_is_in_recovery()")).fetchone()
+    if row is None or row[0] != link.info.backend_pid:
+        return _POOLED
+    return _REPLICA if row[1] else ""
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T], *links: Link) -> T:

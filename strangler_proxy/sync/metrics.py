@@ -8,6 +8,7 @@ LAG = Gauge("strangler_sync_lag_seconds", "How far the target is behind the sour
 DIRTY = Gauge("strangler_sync_dirty_keys", "Dirty keys that wait.", ["flag"])
 STUCK = Gauge("strangler_sync_stuck_keys", "Keys that the target refuses.", ["flag"])
 LIVE = Gauge("strangler_sync_live", "1 while every batch takes all dirty keys.", ["flag"])
+PAUSED = Gauge("strangler_sync_paused", "1 while the stream is paused.", ["flag"])
 KEYS = Counter("strangler_sync_keys_applied_total", "Keys carried over.", ["flag", "source"])
 MISMATCHES = Counter("strangler_sync_mismatches_total", "Rows that verification found different.", ["flag"])
 ERRORS = Counter("strangler_sync_errors_total", "Times that a stream had to begin again.", ["flag"])

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 SMALLEST_BATCH = 50
 LARGEST_BATCH = 20_000
 FIRST_CHUNK = 4_000
+SMALLEST_CHUNK = 1_000
+"""Below that the time of a chunk is not that of its rows: a slow machine must not be copied from row by row."""
+
 LARGEST_RANGE = 100_000
 """Rows that are copied or compared at once: they go through in blocks, so memory does not bound them."""
 
@@ -21,6 +24,7 @@ class Mode(enum.Enum):
     SNAPSHOT = "snapshot"  # tables are being copied for the first time
     CATCH_UP = "catch-up"  # bounded batches: not a consistent cut
     LIVE = "live"  # every batch takes all dirty keys that its snapshot sees
+    PAUSED = "paused"  # changes are noted, nothing is carried over
     STOPPED = "stopped"
 
 
@@ -30,15 +34,16 @@ class Pace:
 
     target_s: float
     keys: int = 500
+    smallest: int = SMALLEST_BATCH
     largest: int = LARGEST_BATCH
 
     def note(self, seconds: float, keys: int) -> None:
-        """Learn from a batch: at most twice or half as large next time; small batches teach nothing upwards."""
+        """Learn from a batch: at most twice or half as large next time; small batches teach nothing."""
         factor = self.target_s / max(seconds, 1e-4)
-        if factor > 1 and keys < self.keys // 2:
+        if keys < self.keys // 2:
             return
         wanted = self.keys * min(2.0, max(0.5, factor))
-        self.keys = int(min(self.largest, max(SMALLEST_BATCH, wanted)))
+        self.keys = int(min(self.largest, max(self.smallest, wanted)))
 
 
 def next_mode(mode: Mode, *, snapshot_done: bool, backlog: int) -> Mode:

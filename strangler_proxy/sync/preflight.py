@@ -12,7 +12,7 @@ from strangler_proxy.core.flip import WAITED_LAG_S
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.ports import FlagBoard
 from strangler_proxy.core.stage import Origin
-from strangler_proxy.sync.install import ALWAYS_ON, fence_triggers, trigger_states
+from strangler_proxy.sync.install import ALWAYS_ON, FENCES, fence_triggers, trigger_states
 from strangler_proxy.sync.layout import Layout
 from strangler_proxy.sync.link import Link
 from strangler_proxy.sync.pace import Mode
@@ -50,7 +50,7 @@ async def preflight(
 
 
 async def _settle(manifest: Manifest, links: Mapping[Origin, Link], source: Origin) -> None:
-    """Wait, within bounds, while a live stream is further behind than a cutover allows."""
+    """Wait, within bounds, while a stream that runs is further behind than a cutover allows, or has just begun."""
     flag = {"flag": manifest.flag, "source": source.value}
     until = time.monotonic() + WAITED_LAG_S
     while time.monotonic() < until:
@@ -58,9 +58,10 @@ async def _settle(manifest: Manifest, links: Mapping[Origin, Link], source: Orig
         there = await (await links[source.other].execute(statement("preflight", "target"), flag)).fetchone()
         if here is None or there is None:
             return
-        clock, through, mode = here[3], there[2], there[3]
+        clock, through, mode, told_age_s = here[3], there[2], there[3], there[6]
+        begins = mode == Mode.CATCH_UP.value and told_age_s <= STATUS_WITHIN_S
         lag_s = 0.0 if through is None else (clock - through).total_seconds()
-        if mode != Mode.LIVE.value or not LONGEST_LAG_S < lag_s <= WAITED_LAG_S:
+        if not begins and (mode != Mode.LIVE.value or not LONGEST_LAG_S < lag_s <= WAITED_LAG_S):
             return
         await asyncio.sleep(_LOOK_AGAIN_S)
 
@@ -100,9 +101,14 @@ async def _triggers(layout: Layout, link: Link, origin: Origin, *, closed: bool)
         wanted |= dict.fromkeys(fence_triggers(moved, origin), "A" if closed else "D")
         problems += [
             f"trigger {trigger} on table {moved.sides[origin].name!r} is {states.get(trigger, 'missing')}, "
-            f"not {state}: strangler sync start {layout.flag}"
+            f"not {state}: strangler sync resume {layout.flag}"
             for trigger, state in wanted.items()
             if states.get(trigger) != state
+        ]
+        problems += [
+            f"trigger {trigger} on table {moved.sides[origin].name!r} is left over: strangler sync resume {layout.flag}"
+            for trigger in FENCES
+            if trigger in states and trigger not in wanted
         ]
     return problems
 

@@ -19,7 +19,7 @@ from strangler_proxy.sync.cutover import Outcome, Step
 from strangler_proxy.sync.ends import READ_TIMEOUT_S
 from strangler_proxy.sync.install import set_fence
 from strangler_proxy.sync.layout import Layout, read_one_side
-from strangler_proxy.sync.link import DataUnavailable, Link, close, connect, name_of, within
+from strangler_proxy.sync.link import DataUnavailable, Link, NotFit, close, connect, name_of, within
 from strangler_proxy.sync.rows import rows_of
 from strangler_proxy.sync.statements import statement
 
@@ -48,7 +48,7 @@ async def promote(
 ) -> Outcome:
     """Open the side that is not the owner. Refused while the owner's database answers. Idempotent.
 
-    Raises DataUnavailable where the copy's database does not answer either.
+    Raises DataUnavailable where the copy's database does not answer either, NotFit where a pooler or replica does.
     """
     flag, _ = await flags.flag(manifest.flag)
     copy = flag.owner.other
@@ -88,6 +88,8 @@ async def _silence(url: str) -> str:
         try:
             await close(await connect(url, application="strangler promote"))
             return ""
+        except NotFit:
+            raise  # somebody answers: nothing says that the owner is gone
         except DataUnavailable as error:
             said = error.message
     return said

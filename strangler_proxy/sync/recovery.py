@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, MutableMapping
 
 import psycopg
 import structlog
@@ -24,6 +24,9 @@ from strangler_proxy.sync.record import Record
 from strangler_proxy.sync.returned_owner import close_returned
 
 STEP_TIMEOUT_S = 5.0
+PATIENCE_S = 60.0
+"""No cutover may take as long (its deadline is 30 s at most)."""
+
 _CLOSE_TIMEOUT_S = 60.0
 _LOCK_TIMEOUT_MS = 500
 _LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
@@ -146,10 +149,20 @@ async def restore_vacuum(both: Both, *, older_than_s: float = 0.0) -> None:
             log.warning("cutover.vacuum_unrestored", flag=both.manifest.flag, error=first_line(error))
 
 
-async def recover(both: Both, urls: Mapping[Origin, str], flags: FlagBoard, *, by: str, at_start: bool) -> None:
+async def recover(
+    both: Both,
+    urls: Mapping[Origin, str],
+    flags: FlagBoard,
+    *,
+    by: str,
+    at_start: bool,
+    seen: MutableMapping[str, float],
+) -> None:
     """One look at a flag: abort what is past its deadline, finish what is committed, end holds that nobody ends.
 
     A coordinator that is still alive finishes a committed one within the second that it gets; `at_start` gives none.
+    `seen`: when this worker saw each record first (monotonic), kept by the caller from look to look: where that
+    database's clock was set back, its own deadline would come too late.
     """
     flag = both.manifest.flag
     grants = await within(STEP_TIMEOUT_S, read_grants(both.links, flag), *both.all)
@@ -160,12 +173,17 @@ async def recover(both: Both, urls: Mapping[Origin, str], flags: FlagBoard, *, b
             if known.status == "committed" and (known.decided_long_ago or at_start):
                 log.warning("cutover.recovered", flag=flag, epoch=known.epoch, action="complete")
                 await complete(both.manifest, urls, flags, known, by=by)
-            elif known.status == "holding" and known.overdue:
+            elif known.status == "holding" and (known.overdue or _waited(seen, known)):
                 log.warning("cutover.recovered", flag=flag, epoch=known.epoch, action="abort")
                 await abort_for_ever(both, known, "past its deadline: the worker that ran it is gone")
                 await release_aborted(both, flags, known.plan.cutover_id, by=by)
+                seen.pop(known.plan.cutover_id, None)
     await _reconcile(both, flags, by=by)
     await restore_vacuum(both, older_than_s=vacuum.ABANDONED_S)
+
+
+def _waited(seen: MutableMapping[str, float], known: Record) -> bool:
+    return time.monotonic() - seen.setdefault(known.plan.cutover_id, time.monotonic()) > PATIENCE_S
 
 
 async def _reconcile(both: Both, flags: FlagBoard, *, by: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from strangler_proxy.sync.statements import template
 
 Key = tuple[str, ...]
 Row = tuple[str | None, ...]
+
+STATEMENT_CHARACTERS = 1 << 25
+"""PostgreSQL takes 1 GB as one parameter; a statement gets about this much of rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +157,10 @@ class Rows:
 
     async def upsert(self, link: Link, rows: Sequence[Row]) -> None:
         """Write whole rows: update those that are there, insert the others; other columns keep what they have."""
+        for part in _parts(rows):
+            await self._upsert(link, part)
+
+    async def _upsert(self, link: Link, rows: Sequence[Row]) -> None:
         given = shapes.columns_of(rows, self._width)
         source = shapes.unnested(self._width)
         if len(self.side.key) < self._width:
@@ -179,9 +186,8 @@ class Rows:
 
     async def park(self, link: Link, key: Key) -> bool:
         """Free the unique values of a row for this transaction; False where a column cannot hold another value."""
-        positions = sorted({p for unique in self.side.uniques for p in unique} - set(self.side.key))
         parked: list[sql.Composable] = []
-        for position in positions:
+        for position in self.side.exclusive:
             column = self.side.columns[position]
             if column.nullable:
                 value: sql.Composable = sql.SQL("NULL")
@@ -309,6 +315,20 @@ class Rows:
         if not parts:
             return sql.Composed([])
         return sql.SQL("WHERE ") + sql.SQL(" AND ").join(parts)
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows in parts whose texts fit into one statement."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += sum(len(value) for value in row if value is not None)
+        if size >= STATEMENT_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
 
 
 def _bounds(after: Key | None, upto: Key | None) -> dict[str, Any]:

@@ -19,6 +19,13 @@ _PRINTED_AS_CAST = _NUMBERS | {
 }  # fmt: skip
 """Types of which COPY prints what a cast to text gives."""
 
+_EXACT = frozenset({
+    "smallint", "integer", "bigint", "boolean", "uuid", "bytea", "date", "timestamp without time zone",
+    "timestamp with time zone", "time without time zone",
+})  # fmt: skip
+"""Types whose `=` says that nothing changed. Others have none (point, json), or one that overlooks something: how a
+number is written, upper case in citext, 24 hours that were a day, where a box is. Of those the texts are compared."""
+
 _COMMA = sql.SQL(", ")
 
 
@@ -28,7 +35,7 @@ def key_texts(side: TableSide, alias: str) -> sql.Composed:
 
 
 def key_columns(side: TableSide, alias: str | None = None) -> sql.Composed:
-    """The key's columns in an order that is the same on both sides: text by its bytes."""
+    """The key's columns in an order that is the same on both sides."""
     return _COMMA.join(_ordered(side, position, alias) for position in side.key)
 
 
@@ -63,7 +70,7 @@ def given_keys(side: TableSide) -> sql.Composed:
         sql.SQL("{}{}{}").format(
             sql.Identifier("u", f"c{number}"),
             _cast(side.columns[position]),
-            sql.SQL(' COLLATE "C"' if side.columns[position].is_text else ""),
+            _collated(side.columns[position]),
         )
         for number, position in enumerate(side.key)
     )
@@ -89,10 +96,10 @@ def matches(side: TableSide, alias: str, *, whole_rows: bool) -> sql.Composed:
 
 
 def comparable(side: TableSide, alias: str) -> sql.Composed:
-    """The moved columns, each of a type that has an equality."""
+    """The moved columns, each so that it is equal exactly if the value is the same."""
     return _COMMA.join(
         sql.SQL("{}{}").format(
-            side.column(position, alias), sql.SQL("::text" if column.type in ("json", "xml") else "")
+            side.column(position, alias), sql.SQL("" if column.type in _EXACT else '::text COLLATE "C"')
         )
         for position, column in enumerate(side.columns)
     )
@@ -163,7 +170,7 @@ def canonical(moved: MovedTable, origin: Origin, alias: str) -> sql.Composed:
     """The moved columns as texts that are equal on both sides exactly if the values are."""
     here, there = moved.sides[origin], moved.sides[origin.other]
     return _COMMA.join(
-        _canonical(here.column(position, alias), here.columns[position].type, there.columns[position].type)
+        _canonical(here.column(position, alias), here.columns[position].base, there.columns[position].base)
         for position in range(len(here.columns))
     )
 
@@ -180,8 +187,10 @@ def comma(parts: Iterable[sql.Composable]) -> sql.Composed:
 
 def _canonical(column: sql.Composable, here: str, there: str) -> sql.Composed:
     pair = {here, there}
-    if pair & {"json", "jsonb"}:
+    if pair & {"json", "jsonb"} and pair != {"json"}:
         return sql.SQL("{}::jsonb::text").format(column)
+    if pair == {"timestamp with time zone", "timestamp without time zone"}:
+        return sql.SQL("{}::timestamptz::text").format(column)
     if "numeric" in pair and pair <= _NUMBERS:
         return sql.SQL("trim_scale({}::numeric)::text").format(column)
     return sql.SQL("{}::text").format(column)
@@ -193,8 +202,11 @@ def _printed_as_cast(here: str, there: str) -> bool:
 
 
 def _ordered(side: TableSide, position: int, alias: str | None) -> sql.Composed:
-    collation = sql.SQL(' COLLATE "C"' if side.columns[position].is_text else "")
-    return sql.SQL("{}{}").format(side.column(position, alias), collation)
+    return sql.SQL("{}{}").format(side.column(position, alias), _collated(side.columns[position]))
+
+
+def _collated(column: MovedColumn) -> sql.Composable:
+    return sql.SQL("") if column.collation is None else sql.SQL(" COLLATE ") + sql.Identifier(*column.collation)
 
 
 def _cast(column: MovedColumn) -> sql.Composable:

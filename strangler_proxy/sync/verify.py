@@ -26,7 +26,9 @@ RANGE_ROWS = 5_000
 """Of the first range; the next ones are as large as one batch can compare in RANGE_S."""
 
 RANGE_S = 0.15
+RANGE_BYTES = 1 << 26
 WHOLE_ROWS = 20_000
+WHOLE_BYTES = 1 << 26
 """Tables up to this size are compared whole at a cutover; larger ones by the keys applied since the last pass."""
 
 PASS_INTERVAL_S = 120.0
@@ -168,7 +170,9 @@ class Verification:
         self._begin_if_asked()
         if now < self._due_at or not self._layout.tables:
             return None
-        return Look(moved=self._layout.tables[self._position], after=self._after, limit=self._size.keys)
+        moved = self._layout.tables[self._position]
+        limit = min(side.rows_within(RANGE_BYTES, self._size.keys) for side in moved.sides.values())
+        return Look(moved=moved, after=self._after, limit=limit)
 
     def _begin_if_asked(self) -> None:
         """Somebody asked for a pass from then on: one that began earlier is begun again."""
@@ -244,7 +248,8 @@ async def compare(
     source, target = links[origin], links[origin.other]
     for moved in layout.tables:
         here, there = rows_of(moved, origin), rows_of(moved, origin.other)
-        if moved.sides[origin].rows_estimated <= WHOLE_ROWS:
+        side = moved.sides[origin]
+        if side.rows_estimated <= WHOLE_ROWS and side.rows_estimated * side.row_bytes <= WHOLE_BYTES:
             ours, theirs = await asyncio.gather(here.checksum(source, None, None), there.checksum(target, None, None))
             if ours != theirs:
                 problems.append(f"table {moved.name!r}: {ours.rows} rows at the source, {theirs.rows} at the target")

@@ -15,6 +15,7 @@ from strangler_proxy.sync.cutover import Outcome, Step
 from strangler_proxy.sync.ends import READ_TIMEOUT_S
 from strangler_proxy.sync.link import Link, close, connect, within
 from strangler_proxy.sync.ownership import read_grants, source_of
+from strangler_proxy.sync.pace import Mode
 from strangler_proxy.sync.statements import statement
 
 PASSES = 5
@@ -81,8 +82,10 @@ async def _pass_since(flag: str, board: SyncBoard, asked: dt.datetime, step: Ste
     while time.monotonic() < until:
         known = await board.status(flag)
         status: Mapping[str, Any] = {} if known is None else known[0]
-        if known is None or (dt.datetime.now(dt.UTC) - known[1]).total_seconds() > _SILENT_S:
+        if known is None or known[1] > _SILENT_S:
             return f"no worker reports on the stream: strangler sync status {flag}"
+        if status.get("mode") == Mode.PAUSED.value:
+            return f"the stream is paused: strangler sync resume {flag}"
         if status.get("stuck"):
             return f"{status['stuck']} keys are stuck, and nothing is verified meanwhile: strangler sync status {flag}"
         seen: Mapping[str, Any] = status.get("verification") or {}

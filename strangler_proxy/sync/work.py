@@ -12,16 +12,24 @@ import structlog
 from strangler_proxy.core.epoch import Ownership
 from strangler_proxy.core.errors import StoreUnavailable, StranglerError, UnknownName
 from strangler_proxy.core.manifest import Manifest
-from strangler_proxy.core.ports import FlagBoard, Manifests, Operation, OperationQueue, SyncBoard
+from strangler_proxy.core.ports import FlagBoard, Manifests, Operation, OperationQueue, Pauses, SyncBoard
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync import metrics
+from strangler_proxy.sync.census_operation import take_census
 from strangler_proxy.sync.cutover import Cutover, Outcome
+from strangler_proxy.sync.drift import Drifted
 from strangler_proxy.sync.ends import READ_TIMEOUT_S
+from strangler_proxy.sync.first_copy import rows_in_the_way
 from strangler_proxy.sync.install import install
-from strangler_proxy.sync.link import DataUnavailable, Link, close, connect, first_line, within
+from strangler_proxy.sync.link import DataUnavailable, Link, close, connect, within
 from strangler_proxy.sync.ownership import open_ownership, read_grants
+from strangler_proxy.sync.paused import mend
 from strangler_proxy.sync.promotion import promote
 from strangler_proxy.sync.record import open_records
+from strangler_proxy.sync.retire import retire
+from strangler_proxy.sync.retire_drop import drop_tables
+from strangler_proxy.sync.retire_undo import undo
+from strangler_proxy.sync.trouble import said
 from strangler_proxy.sync.verify_operation import verify_now
 
 RENEW_S = 3.0
@@ -74,6 +82,7 @@ class Operations:
         queue: OperationQueue,
         flags: FlagBoard,
         board: SyncBoard,
+        pauses: Pauses,
         manifests: Manifests,
         urls: Mapping[str, str],
         *,
@@ -83,6 +92,7 @@ class Operations:
         self._queue = queue
         self._flags = flags
         self._board = board
+        self._pauses = pauses
         self._manifests = manifests
         self._urls = urls
         self._worker = worker
@@ -112,17 +122,33 @@ class Operations:
             urls = data_urls_of(manifest, self._urls)
             match operation.kind:
                 case "sync_start":
-                    return await self._start(manifest, urls, steps)
+                    return await self._start(manifest, urls, operation, steps)
                 case "sync_stop":
                     return await self._stop(manifest, urls)
+                case "sync_resume":
+                    return await self._resume(manifest, urls, operation)
                 case "sync_verify":
                     repair = operation.args.get("repair") == "yes"
                     return await verify_now(manifest, urls, self._board, repair=repair, step=steps)
                 case "promote_copy":
                     return await promote(manifest, urls, self._flags, self._board, operation, step=steps)
+                case "sync_census":
+                    return await take_census(manifest, urls, self._flags, self._board, operation, step=steps)
+                case "retire":
+                    return await retire(manifest, urls, self._flags, self._board, operation, step=steps)
+                case "retire_undo":
+                    return await undo(manifest, urls, self._flags, operation, step=steps)
+                case "retire_drop":
+                    return await drop_tables(manifest, urls, operation, step=steps)
                 case "cutover":
                     cutover = Cutover(
-                        manifest, urls, self._flags, worker=self._worker, deadline_s=self._deadline_s, step=steps
+                        manifest,
+                        urls,
+                        self._flags,
+                        self._pauses,
+                        worker=self._worker,
+                        deadline_s=self._deadline_s,
+                        step=steps,
                     )
                     return await cutover.run(operation)
                 case other:
@@ -130,17 +156,23 @@ class Operations:
         except UnknownName as error:
             return Outcome(status="failed", detail=error.message)
         except psycopg.Error as error:
-            return Outcome(status="failed", detail=first_line(error))
+            return Outcome(status="failed", detail=said(error))
         except StoreUnavailable:
             raise
         except StranglerError as error:
             return Outcome(status="failed", detail=error.message)
 
-    async def _start(self, manifest: Manifest, urls: Mapping[Origin, str], steps: Steps) -> Outcome:
+    async def _start(
+        self, manifest: Manifest, urls: Mapping[Origin, str], operation: Operation, steps: Steps
+    ) -> Outcome:
         links: dict[Origin, Link] = {}
         try:
             for origin in Origin:
                 links[origin] = await connect(urls[origin], application=f"strangler start {manifest.flag}"[:63])
+            if operation.args.get("replace") != "yes":
+                there = await within(READ_TIMEOUT_S, rows_in_the_way(manifest, links), *links.values())
+                if there:
+                    return Outcome(status="refused", detail="\n".join(there))
             layout = await within(_INSTALL_TIMEOUT_S, install(manifest, links), *links.values())
             await steps("install", f"{len(layout.tables)} tables, capture and fence on both sides")
             grants = await within(READ_TIMEOUT_S, read_grants(links, manifest.flag), *links.values())
@@ -169,6 +201,23 @@ class Operations:
                 await close(link)
         await self._board.want(manifest.flag, False)
         return Outcome(status="done", detail="the stream is not wanted any more; capture and fence stay")
+
+    async def _resume(self, manifest: Manifest, urls: Mapping[Origin, str], operation: Operation) -> Outcome:
+        links: dict[Origin, Link] = {}
+        try:
+            for origin in Origin:
+                links[origin] = await connect(urls[origin], application=f"strangler resume {manifest.flag}"[:63])
+            await within(_INSTALL_TIMEOUT_S, mend(manifest, links), *links.values())
+        except Drifted as drifted:
+            return Outcome(status="refused", detail="\n".join(drifted.problems))
+        finally:
+            await close(*links.values())
+        over = await self._pauses.resume(manifest.flag, by=operation.by, reason=operation.reason)
+        return Outcome(
+            status="done",
+            detail=("the stream goes on" if over else "the stream was not paused")
+            + "; capture and fence are in place, and the copy is verified anew",
+        )
 
     async def _renew(self, operation_id: int) -> None:
         while True:

@@ -99,6 +99,11 @@ async def ready(store: Store, flag: str, *, seconds: float = 20.0) -> dict[str, 
     return found
 
 
+async def in_step(world: World, *, seconds: float = 60.0) -> None:
+    """Wait until both sides hold the same rows; looked at from a thread, as the worker has this loop."""
+    await until(lambda: asyncio.to_thread(world.same), seconds)
+
+
 async def start(store: Store, world: World) -> dict[str, Any]:
     """`sync_start`, then ready."""
     done = await ask(store, "sync_start", world.manifest.flag)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,12 +143,15 @@ def as_role(url: str, role: str) -> str:
     return make_conninfo(url, user=role)
 
 
-def build(make_database: Callable[[str], str], manifest: Manifest = MANIFEST) -> World:
-    """Databases, roles and tables as the contract has them."""
+def build(
+    make_database: Callable[[str], str], manifest: Manifest = MANIFEST, *, tables: Mapping[Origin, str] | None = None
+) -> World:
+    """Databases, roles and tables as the contract has them; `tables` are others than the usual ones."""
+    made = tables or {Origin.MONOLITH: MONOLITH_SQL, Origin.EXTRACTED: EXTRACTED_SQL}
     world = World(urls={Origin.MONOLITH: make_database("sync_m"), Origin.EXTRACTED: make_database("sync_e")})
     world.manifest = manifest
-    apps = {Origin.MONOLITH: (APP_MONOLITH, MONOLITH_SQL), Origin.EXTRACTED: (APP_EXTRACTED, EXTRACTED_SQL)}
-    for origin, (role, tables) in apps.items():
+    apps = {Origin.MONOLITH: APP_MONOLITH, Origin.EXTRACTED: APP_EXTRACTED}
+    for origin, role in apps.items():
         url = world.urls[origin]
         with psycopg.connect(url, autocommit=True) as connection:
             for name in (role, SYNC):
@@ -159,7 +162,7 @@ def build(make_database: Callable[[str], str], manifest: Manifest = MANIFEST) ->
             connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, sql.Identifier(SYNC)))
             connection.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(role)))
         with psycopg.connect(as_role(url, role), autocommit=True) as connection:
-            connection.execute(tables.encode())
+            connection.execute(made[origin].encode())
     return world
 
 

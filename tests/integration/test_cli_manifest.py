@@ -35,7 +35,7 @@ def test_json_has_text_tables_and_findings() -> None:
     document = json.loads(done.stdout)
     assert document["schema_version"] == 1
     assert "payments_intent" in document["tables"]
-    assert {"weight", "table", "says"} == set(document["findings"][0])
+    assert {"weight", "table", "where", "says"} == set(document["findings"][0])
 
 
 def test_what_cannot_be_looked_at_is_told_in_the_projects_own_words() -> None:

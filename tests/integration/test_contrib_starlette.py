@@ -156,7 +156,6 @@ def close(world: World) -> None:
         ("/in_a_task/1", "safe"),
         ("/copied/1", "safe"),
         ("/streamed/1", "safe"),
-        ("/committed_before/1", "no"),
         ("/intent_before/1", "resume"),
     ],
 )
@@ -174,6 +173,19 @@ async def test_a_request_that_meets_the_fence_is_answered_by_it(
     assert answer.json()["status"] == 409
     assert len(world.parcels) == parcels
     assert len(world.notes) == notes + (replay != "safe"), "what is committed must agree with what the proxy is told"
+
+
+async def test_a_fence_after_a_commit_is_an_answer_that_nobody_replays(
+    http: httpx.AsyncClient, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    close(world)
+    with caplog.at_level(logging.ERROR, "strangler.fence"):
+        answer = await http.post("/committed_before/1")
+    assert (answer.status_code, answer.headers.get("X-Strangler-Fence")) == (500, None)
+    assert answer.json()["code"] == "fenced-in-part"
+    (line,) = [record for record in caplog.records if record.message == "fence.met_after_commit"]
+    assert line.__dict__["commits"] == {world.url.rpartition("/")[2]: 1}
+    assert (world.parcels, world.notes) == ([], ["n"])
 
 
 async def test_a_fence_met_after_the_headers_breaks_the_answer_off(http: httpx.AsyncClient, world: World) -> None:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,8 +14,8 @@ import pytest
 from strangler_proxy.core.stage import Origin
 from tests.fakes.card_processor.running import TOKEN, WEBHOOK_SECRET
 from tests.integration.monolith_rig import PASSWORD, Fence, Monolith, Shopper
-from tests.parity.servers import run
-from tests.servers import EmbeddedPostgres, create_database, drop_database, free_port
+from tests.parity.servers import ServerProcess, run
+from tests.servers import EmbeddedPostgres, EmbeddedValkey, create_database, drop_database, free_port
 
 INTENT = "id, {user}, {order}, amount, currency, status, captured_amount, refunded_amount, card_token, description"
 INTENT += ", processor_charge_id, created_at, updated_at"
@@ -276,12 +277,37 @@ def test_the_admins_refund_goes_through_the_seam(world: World, shopper: Shopper)
     assert status == [("refunded",)]
 
 
-def test_tasks_of_the_owner_rest_here_and_settlement_asks_there(world: World) -> None:
+def test_the_sweeper_rests_here_and_a_day_is_settled_by_the_owner(
+    world: World, shopper: Shopper, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
     world.fences["payments"].give(Origin.EXTRACTED)
+    assert shopper.pay(shopper.order().json()["id"]).status_code == 200
+    ((day,),) = world.monolith.rows("SELECT (now() AT TIME ZONE 'UTC')::date::text")
     world.monolith.python("from monolith.payments.tasks import sweep; sweep()")
-    code = "from datetime import date; from monolith.payments import api; print(api.settle(date(2026, 5, 5)))"
-    assert world.monolith.python(code, SHOP_PROXY_URL=world.payments_url).strip() == "[]"
-    assert world.monolith.rows("SELECT count(*) FROM payments_settlement WHERE date = '2026-05-05'") == [(0,)]
+    code = (
+        "from monolith.payments.tasks import settle_day\n"
+        f"for again in range(2): print('became', settle_day.apply(args=['{day}'], task_id='settle-{day}').state)"
+    )
+    assert world.monolith.python(code).count("became IGNORED") == 2
+    environment = world.monolith.environment | {"SHOP_BROKER_URL": valkey.url(9)}
+    service = environment | {"SHOP_DATABASE_URL": world.payments}
+    processes = [
+        ServerProcess(name, [sys.executable, "-m", *command], port=free_port(), folder=tmp_path, env=env).launch()
+        for name, command, env in (
+            ("shop", ["monolith.manage", "messages"], environment),
+            ("payments", ["extracted.payments", "messages"], service),
+        )
+    ]
+    settled = "SELECT payments FROM settlement WHERE date = %s::date"
+    try:
+        wait_until(lambda: world.monolith.rows(settled, day, database=world.payments), within_s=40)
+    finally:
+        codes = [process.stop() for process in processes]
+    assert codes == [0, 0], "".join(process.log() for process in processes)
+    taken = "SELECT count(*) FROM inbox_message WHERE queue = 'payments.tasks'"
+    assert world.monolith.rows(taken, database=world.payments) == [(1,)], "one key, one effect"
+    here = "SELECT count(*) FROM payments_settlement WHERE date = %s::date"
+    assert world.monolith.rows(here, day) == [(0,)]
 
 
 def test_an_unreachable_owner_is_said_within_the_time_budget(world: World, shopper: Shopper) -> None:

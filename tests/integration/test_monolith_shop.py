@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -205,19 +204,15 @@ def test_what_was_charged_without_an_answer_is_recorded_by_the_sweeper(shop: Mon
     assert charges(shop, intent) == 1
 
 
-def test_settlement_through_the_seam_is_written_once(shop: Monolith) -> None:
-    code = (
-        "from datetime import date; from monolith.payments import api, tasks; import json\n"
-        "print(json.dumps([api.settle(date(2026, 5, 4)) for _ in range(2)]))\n"
-        "tasks.settle.apply(throw=True)"
-    )
-    first, again = json.loads(shop.python(code).splitlines()[0])
-    assert first == again
-    (eur,) = first
-    assert eur["currency"] == "EUR"
-    row = "SELECT captured_total::text, payments FROM payments_settlement WHERE date = '2026-05-04'"
-    assert shop.rows(row) == [(eur["captured_total"], eur["payments"])]
-    assert eur["payments"] > 0
+def test_a_day_is_settled_once_by_its_task(shop: Monolith) -> None:
+    settle = "from monolith.payments import tasks; tasks.settle_day.apply(args=['2026-05-04'], throw=True)"
+    row = "SELECT currency, captured_total::text, payments FROM payments_settlement WHERE date = '2026-05-04'"
+    shop.python(settle)
+    (first,) = shop.rows(row)
+    assert first[0] == "EUR"
+    assert first[2] > 0
+    shop.python(settle)
+    assert shop.rows(row) == [first]
 
 
 def test_pages_from_registration_to_refund(shop: Monolith, shopper: Shopper) -> None:

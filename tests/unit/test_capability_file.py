@@ -119,7 +119,7 @@ idempotency_table = "nobody"
 [[data.tables]]
 monolith = "t"
 key = ["id", "missing"]
-columns = ["id", "amount", "bad name"]
+columns = ["id", "amount", "bad%name"]
 money = ["total"]
 sequence = "number"
 soft_references = [ { column = "who", references = "user", on_delete = "cascade" } ]
@@ -136,7 +136,7 @@ money_by = ["a"]
         "plans/things.toml:23: data: both sides name the same database",
         'plans/things.toml:24: data: idempotency_table "nobody" is none of the tables',
         'plans/things.toml:28: data table "t": key names the column "missing", which is not in columns',
-        'plans/things.toml:29: data table "t": "bad name" is not a column name',
+        'plans/things.toml:29: data table "t": "bad%name" is not a column name',
         'plans/things.toml:30: data table "t": money names the column "total", which is not in columns',
         'plans/things.toml:31: data table "t": sequence names the column "number", which is not in columns',
         'plans/things.toml:32: soft reference "who": names the column "who", which is not in columns',

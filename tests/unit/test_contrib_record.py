@@ -45,12 +45,12 @@ def test_nothing_committed_is_safe_something_is_not() -> None:
 
 def test_within_resumable_the_owner_goes_on_and_after_it_not() -> None:
     with recording(FenceRecord()) as facts:
-        facts.commit()
+        facts.commit("default")
         with resumable():
             facts.meet("parcels", "parcel")
         assert facts.replay() is Replay.RESUME
     with recording(FenceRecord()) as facts:
-        facts.commit()
+        facts.commit("default")
         with resumable():
             pass
         facts.meet("parcels", "parcel")

@@ -17,9 +17,18 @@ from hypothesis import strategies as st
 from strangler_proxy.core.errors import DeclarationError
 from strangler_proxy.core.manifest import Manifest, OnDelete, SoftReference
 from strangler_proxy.plan import SourceFile, load_plans
-from strangler_proxy.plan.proposal import Finding, Proposal, Weight, propose
+from strangler_proxy.plan.proposal import Proposal, Weight, propose, propose_for
 from strangler_proxy.plan.proposal_text import data_section
-from strangler_proxy.plan.schema import ColumnFacts, GenericFacts, ManyFacts, ModelFacts, read_schema
+from strangler_proxy.plan.schema import (
+    ColumnFacts,
+    GenericFacts,
+    ManyFacts,
+    ModelFacts,
+    ProjectFacts,
+    ReceiverFacts,
+    SignalFacts,
+    read_project,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
@@ -121,7 +130,7 @@ def test_what_columns_do_not_show_is_told() -> None:
         ORDER,
         managed=False,
         generic=(GenericFacts(name="about", type_column="type_id", key_column="about_id"),),
-        receivers=(("post_save", "shop.signals.told"),),
+        receivers=(ReceiverFacts(signal="post_save", function="shop.signals.told", where="shop/signals.py:3"),),
         columns=(*ORDER.columns, ColumnFacts(name="invoice", kind="FileField")),
     )
     outside = model("audit.Entry", fk("order_id", "shop.Order"))
@@ -134,8 +143,45 @@ def test_what_columns_do_not_show_is_told() -> None:
         "the files do not move",
     ):
         assert part in decide
-    assert "goes on reading its copy" in says(proposal, Weight.NOTE, "audit_entry")
+    assert "goes on reading its copy" in says(proposal, Weight.CHECK, "audit_entry")
     assert proposal.findings[0].weight is Weight.DECIDE, "the weightiest first"
+
+
+def test_what_only_looks_like_a_reference_and_what_the_database_makes_itself_are_told() -> None:
+    order = model(
+        "shop.Order",
+        ColumnFacts(name="offer_id", kind="PositiveIntegerField", where="shop/models.py:7"),
+        ColumnFacts(name="paid", kind="BooleanField"),
+        ColumnFacts(name="doubled", kind="DecimalField", generated=True),
+    )
+    proposal = propose([order], "shop", ["shop"])
+    assert "offer_id looks like the key of a row elsewhere" in says(proposal, Weight.CHECK, "shop_order")
+    assert [column.monolith for column in proposal.manifest.tables[0].columns] == ["id", "offer_id", "paid"]
+    assert proposal.manifest.tables[0].money == ()
+    assert "doubled is generated" in says(proposal, Weight.NOTE, "shop_order")
+    assert "(shop/models.py:7)" in " ".join(data_section(proposal).replace("\n#", "").split())
+
+
+def test_rows_outside_that_the_database_ties_to_what_moves_are_told() -> None:
+    kept = dataclasses.replace(fk("order_id", "shop.Order"), where="audit/models.py:3")
+    loose = dataclasses.replace(fk("order_id", "shop.Order", "SET_NULL"), null=True, constraint=False)
+    proposal = propose([ORDER, USER, model("audit.Entry", kept), model("audit.Loose", loose)], "shop", ["shop"])
+    assert "that key gets stuck" in says(proposal, Weight.CHECK, "audit_entry")
+    assert "move it too (--app audit.Entry)" in says(proposal, Weight.CHECK, "audit_entry")
+    assert "stuck" not in says(proposal, Weight.NOTE, "audit_loose")
+
+
+def test_listeners_to_the_projects_own_signals_are_told() -> None:
+    told = SignalFacts(
+        app="shop", name="shop.signals.placed",
+        receivers=(ReceiverFacts(signal="shop.signals.placed", function="mail.send", where="mail.py:9"),),
+    )  # fmt: skip
+    other = dataclasses.replace(told, app="auth", name="auth.signals.came")
+    proposal = propose_for(ProjectFacts(models=(ORDER, USER), signals=(told, other)), "shop", ["shop"])
+    heard = [each for each in proposal.findings if "listens to" in each.says]
+    assert [(each.says.partition(":")[0], each.where) for each in heard] == [
+        ("mail.send listens to shop.signals.placed", "mail.py:9")
+    ]
 
 
 def test_a_circle_of_foreign_keys_is_told_and_does_not_hang() -> None:
@@ -187,7 +233,7 @@ def test_the_shops_payments_are_proposed_as_people_declared_them() -> None:
         [sys.executable, "-m", "strangler_proxy.contrib.django.schema_facts", "monolith.config.settings"],
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "SHOP_DEBUG": "1"}, timeout=60, check=True,
     )  # fmt: skip
-    proposal = propose(read_schema(json.loads(done.stdout)), "payments", ["payments"])
+    proposal = propose_for(read_project(json.loads(done.stdout)), "payments", ["payments"])
     with (ROOT / "migrations_plan" / "payments.toml").open("rb") as file:
         declared = tomllib.load(file)["data"]
     by_hand = {table["monolith"]: table for table in declared["tables"]}
@@ -201,4 +247,6 @@ def test_the_shops_payments_are_proposed_as_people_declared_them() -> None:
     intent = next(table for table in proposal.manifest.tables if table.monolith == "payments_intent")
     assert [each.on_delete for each in intent.soft_references] == [OnDelete.REFUSE, OnDelete.REFUSE]
     told = "user_id names accounts_user.id, which stays: a soft reference from now on (on_delete PROTECT became refuse)"
-    assert Finding(weight=Weight.CHECK, table="payments_intent", says=told) in proposal.findings
+    found = next(each for each in proposal.findings if (each.weight, each.says) == (Weight.CHECK, told))
+    file, _, line = found.where.rpartition(":")
+    assert "user" in (ROOT / file).read_text().splitlines()[int(line) - 1]

@@ -33,6 +33,8 @@ class Configuration:
     """`SHADOW_SECRET`: the proxy's signing secret, for marks of shadow mode; else the environment's."""
     shadow_cache_effects: bool = False
     """`SHADOW_CACHE_EFFECTS`: are cache writes told as effects? They are captured in any case."""
+    census: bool = False
+    """`CENSUS`: may the census count here, when `strangler sync census FLAG --mode ...` asks for it?"""
 
 
 @lru_cache(maxsize=1)
@@ -46,6 +48,7 @@ def configuration() -> Configuration:
     timeout = given.pop("READ_TIMEOUT_MS", 1000)
     secret = given.pop("SHADOW_SECRET", "")
     cache_effects = given.pop("SHADOW_CACHE_EFFECTS", False)
+    census = given.pop("CENSUS", False)
     wrong = [f"unknown key {key!r}" for key in sorted(given)]
     if origin not in ORIGINS:
         wrong.append(f"ORIGIN {origin!r} is not one of {', '.join(ORIGINS)}")
@@ -57,6 +60,8 @@ def configuration() -> Configuration:
         wrong.append(f"SHADOW_SECRET is not a text of at least {MIN_SECRET_BYTES} bytes")
     if not isinstance(cache_effects, bool):
         wrong.append(f"SHADOW_CACHE_EFFECTS {cache_effects!r} is not True or False")
+    if not isinstance(census, bool):
+        wrong.append(f"CENSUS {census!r} is not True or False")
     if wrong:
         raise ImproperlyConfigured("settings.STRANGLER: " + "; ".join(wrong))
     return Configuration(
@@ -67,6 +72,7 @@ def configuration() -> Configuration:
         read_timeout_ms=timeout,
         shadow_secret=secret,
         shadow_cache_effects=cache_effects,
+        census=census,
     )
 
 

@@ -20,10 +20,12 @@ from strangler_proxy.contrib.context import REQUEST_ID_HEADER, TRACEPARENT_HEADE
 from strangler_proxy.contrib.context import request_id as current_request_id
 from strangler_proxy.contrib.django import streaming
 from strangler_proxy.contrib.django.arrival import NotArrived
+from strangler_proxy.contrib.django.census_place import handling
 from strangler_proxy.contrib.django.configuration import configuration
 from strangler_proxy.contrib.django.ownership import read_after_fence
 from strangler_proxy.contrib.record import FenceRecord, current, recording
-from strangler_proxy.contrib.refusal import Refusal, fenced, not_now
+from strangler_proxy.contrib.refusal import Refusal, fenced, log_refusal, not_now
+from strangler_proxy.core.fence import Replay
 
 logger = logging.getLogger("strangler.fence")
 
@@ -53,21 +55,22 @@ class RequestContextMiddleware(Middleware):
         if iscoroutinefunction(self):
             return self._acall(request)
         started = time.perf_counter()
-        with bind_request(*_given(request)):
+        with bind_request(*_given(request)), handling(request):
             return _finished(request, self.get_response(request), started)
 
     async def _acall(self, request: HttpRequest) -> HttpResponseBase:
         started = time.perf_counter()
-        with bind_request(*_given(request)):
+        with bind_request(*_given(request)), handling(request):
             return _finished(request, await self.get_response(request), started)
 
 
 class FenceMiddleware(Middleware):
     """Answers a request that met the fence, whatever the code made of the error: 409 with `X-Strangler-Fence`.
 
-    Who owns the rows now is read on a fresh snapshot; where that cannot be read, 503. A streamed answer to an unsafe
-    request waits for its first chunk, so that a fence met there is still before the headers; one that is met later
-    breaks the stream off. Also answers `arrival.NotArrived` with 503.
+    Where something was committed before, in whatever database, and not within `resumable`: 500 without that header,
+    which nobody replays, and an error in the log. Who owns the rows now is read on a fresh snapshot; where that cannot
+    be read, 503. A streamed answer to an unsafe request waits for its first chunk, so that a fence met there is still
+    before the headers; one that is met later breaks the stream off. Also answers `arrival.NotArrived` with 503.
     """
 
     def __call__(self, request: HttpRequest) -> Any:
@@ -120,7 +123,7 @@ def _finished(request: HttpRequest, response: HttpResponseBase, started: float) 
 def _account(request: HttpRequest, status: int, started: float) -> None:
     seconds = time.perf_counter() - started
     match = getattr(request, "resolver_match", None)
-    route = (match.route or "/") if match is not None else UNMATCHED
+    route = _route(request)
     quiet = match is not None and getattr(match.func, "strangler_quiet", False)
     service, method = configuration().service, request.method or ""
     metrics.count_request(service=service, route=route, method=method, status=status, seconds=seconds)
@@ -137,21 +140,25 @@ def _account(request: HttpRequest, status: int, started: float) -> None:
     )
 
 
+def _route(request: HttpRequest) -> str:
+    match = getattr(request, "resolver_match", None)
+    return (match.route or "/") if match is not None else UNMATCHED
+
+
 def _refuse(request: HttpRequest, response: HttpResponseBase, record: FenceRecord) -> HttpResponse:
     streaming.discard(response)
     met = record.met
     assert met is not None
     ownership = None
     try:
-        ownership = read_after_fence(met.flag) if met.flag else None
+        ownership = read_after_fence(met.flag) if met.flag and record.replay() is not Replay.NO else None
     except Exception as error:  # noqa: BLE001  (503, whatever the reason)
         logger.warning(
             "fence.ownership_unread", extra={"flag": met.flag, "error": f"{type(error).__name__}: {error}"[:300]}
         )
     refusal = fenced(record, ownership)
     metrics.count_fence(flag=met.flag, replay=refusal.replay)
-    facts = {"flag": met.flag, "table": met.table, "replay": refusal.replay, "method": request.method}
-    logger.info("fence.met", extra=facts)
+    log_refusal(logger, record, refusal, method=request.method or "", route=_route(request))
     return _unlogged(_response(refusal))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional
 from uuid import UUID
 
 from django.db import connections
@@ -14,13 +14,13 @@ from strangler_proxy.contrib.django.configuration import configuration
 _LIBPQ = ("host", "port", "dbname", "user", "password", "passfile", "service", "sslmode", "sslrootcert", "options")
 
 
-def enqueue(event: str, data: Mapping[str, Any]) -> UUID:
+def enqueue(event: str, data: Mapping[str, Any], *, message_id: Optional[UUID] = None) -> UUID:
     """`messaging.enqueue` on the database of `settings.STRANGLER`; its id.
 
     Inside `atomic` it is published if and only if that commits; outside, it stands by itself.
     """
     with connections[configuration().database].cursor() as cursor:
-        return messaging.enqueue(cursor, event, data)
+        return messaging.enqueue(cursor, event, data, message_id=message_id)
 
 
 def dsn() -> str:

@@ -23,13 +23,15 @@ def _recording_cursor(cls: Any) -> Any:
     return type(f"Recording{cls.__name__}", (CursorRecording, cls), {})
 
 
-def record(connection: object) -> None:
-    """Record on this psycopg connection from now on; safe to repeat; anything else is left alone."""
-    if not isinstance(connection, psycopg.Connection) or hasattr(connection, "strangler_recorder"):
-        return
+def record(connection: object, alias: str) -> bool:
+    """Record on this psycopg connection from now on; safe to repeat. False: anything else, which is left alone."""
+    if not isinstance(connection, psycopg.Connection):
+        return False
+    if hasattr(connection, "strangler_recorder"):
+        return True
     psycopg_recording.UNCOUNTED_TABLES.update(configuration().uncounted_tables)
     live: Any = connection
-    recorder = ConnectionRecorder(live, live._exec_command)
+    recorder = ConnectionRecorder(live, live._exec_command, name=alias)
     wait = live.wait
 
     def recorded_wait(*args: Any, **kwargs: Any) -> Any:
@@ -44,6 +46,7 @@ def record(connection: object) -> None:
     live.strangler_recorder = recorder
     live.wait, live._exec_command = recorded_wait, recorder.exec_command
     live.cursor_factory = _recording_cursor(live.cursor_factory)
+    return True
 
 
 def query_within(connection: Any, sql: str, params: list[str], timeout_s: float) -> list[tuple[bytes, ...]]:

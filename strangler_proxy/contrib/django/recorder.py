@@ -34,6 +34,8 @@ class Recorder:
         self.connection = connection
         self.wrote = False
         self.fenced = False
+        self.driver_counts = False
+        """The driver's connection is recorded too, and counts commits: it sees those that never pass Django."""
 
     def __repr__(self) -> str:
         return f"<Recorder {self.connection.alias} wrote={self.wrote} fenced={self.fenced}>"
@@ -69,8 +71,8 @@ class Recorder:
     def committed(self) -> None:
         """The open transaction was committed."""
         record = current.get()
-        if self.wrote and record is not None:
-            record.commit()
+        if self.wrote and record is not None and not self.driver_counts:
+            record.commit(self.connection.alias)
         self.reset()
 
     def reset(self) -> None:
@@ -107,7 +109,7 @@ def install(connection: BaseDatabaseWrapper) -> Recorder:
         connection.execute_wrappers.insert(0, recorder.execute)
         _wrap_ends(connection, recorder)
     recorder.reset()
-    _record_driver(connection)
+    recorder.driver_counts = _record_driver(connection)
     return recorder
 
 
@@ -138,10 +140,11 @@ def _transaction_status(connection: BaseDatabaseWrapper) -> int:
     return int(getattr(info, "transaction_status", 0))
 
 
-def _record_driver(connection: BaseDatabaseWrapper) -> None:
-    if connection.vendor == "postgresql" and connection.connection is not None:
-        try:
-            from strangler_proxy.contrib.django import psycopg3
-        except ImportError:  # psycopg2: Django's cursors are recorded, COPY through a raw cursor is not
-            return
-        psycopg3.record(connection.connection)
+def _record_driver(connection: BaseDatabaseWrapper) -> bool:
+    if connection.vendor != "postgresql" or connection.connection is None:
+        return False
+    try:
+        from strangler_proxy.contrib.django import psycopg3
+    except ImportError:  # psycopg2: Django's cursors are recorded, COPY through a raw cursor is not
+        return False
+    return psycopg3.record(connection.connection, connection.alias)

@@ -125,5 +125,5 @@ def _pass_on(inner: FenceRecord, outer: Optional[FenceRecord]) -> None:
         return
     if inner.met is not None and outer.met is None:
         outer.met = inner.met
-    if inner.committed:
-        outer.commit()
+    for where, times in inner.commits.items():
+        outer.commit(where, times)

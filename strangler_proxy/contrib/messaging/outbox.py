@@ -20,6 +20,7 @@ from strangler_proxy.contrib.shadow_rows import NOTE, line_of
 
 _INSERT = (
     "INSERT INTO outbox_message (id, event, data, context) VALUES (%s::uuid, %s, %s::text::jsonb, %s::text::jsonb)"
+    " ON CONFLICT (id) DO NOTHING"
 )
 
 
@@ -35,16 +36,17 @@ def schema_sql() -> str:
     return (files("strangler_proxy.contrib.messaging") / "schema.sql").read_text(encoding="utf-8")
 
 
-def enqueue(cursor: Executes, event: str, data: Mapping[str, Any]) -> UUID:
+def enqueue(cursor: Executes, event: str, data: Mapping[str, Any], *, message_id: UUID | None = None) -> UUID:
     """Write a message in the caller's open transaction; its id.
 
     `data` must be JSON as it is (numbers that are money belong in texts). Raises ValueError or TypeError otherwise.
+    With a `message_id` of the caller's own a second call with it writes nothing.
 
     >>> with connection.transaction(), connection.cursor() as cursor:     # doctest: +SKIP
     ...     cursor.execute("UPDATE parcel SET sent = true WHERE id = %s", [7])
     ...     enqueue(cursor, "parcel.sent", {"parcel_id": 7})
     """
-    message_id, values = _row(event, data)
+    message_id, values = _row(event, data, message_id)
     cursor.execute(_INSERT, values)
     if current.get() is not None:
         cursor.execute(NOTE, [line_of("message", {"event": event, "data": dict(data)})])
@@ -60,9 +62,9 @@ async def enqueue_async(connection: Any, event: str, data: Mapping[str, Any]) ->
     return message_id
 
 
-def _row(event: str, data: Mapping[str, Any]) -> tuple[UUID, tuple[str, str, str, str]]:
+def _row(event: str, data: Mapping[str, Any], message_id: UUID | None = None) -> tuple[UUID, tuple[str, str, str, str]]:
     if not event or len(event.encode()) > 255:
         raise ValueError(f"event {event!r} is not a routing key of 1 to 255 bytes")
-    message_id = uuid4()
+    message_id = message_id or uuid4()
     body = json.dumps(dict(data), allow_nan=False)
     return message_id, (str(message_id), event, body, json.dumps(outbound_headers()))

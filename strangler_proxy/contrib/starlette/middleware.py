@@ -21,7 +21,8 @@ from strangler_proxy.contrib.access import access_line
 from strangler_proxy.contrib.context import REQUEST_ID_HEADER, TRACEPARENT_HEADER, TRACESTATE_HEADER, bind_request
 from strangler_proxy.contrib.ownership import READ_RECORD, RECORD_EXISTS, OwnershipRecord
 from strangler_proxy.contrib.record import FenceRecord, recording
-from strangler_proxy.contrib.refusal import FencedAfterHeaders, Refusal, fenced
+from strangler_proxy.contrib.refusal import FencedAfterHeaders, Refusal, fenced, log_refusal
+from strangler_proxy.core.fence import Replay
 
 logger = logging.getLogger("strangler.fence")
 
@@ -78,10 +79,11 @@ class RequestContextMiddleware:
 class FenceMiddleware:
     """Answers a request that met the fence, whatever the code made of the error: 409 with `X-Strangler-Fence`.
 
-    Who owns the rows now is read from `pool` (or what it returns, if it is a function) on a fresh snapshot within
-    `read_timeout_s`; where that fails, 503. Headers of an answer to an unsafe request wait for the first byte of its
-    body, so that a fence met there is still before them; one that is met later breaks the answer off. `origin` is who
-    this service is; a record of another origin (a wrong database) is not believed.
+    Where something was committed before, and not within `resumable`: 500 without that header, which nobody replays,
+    and an error in the log. Who owns the rows now is read from `pool` (or what it returns, if it is a function) on
+    a fresh snapshot within `read_timeout_s`; where that fails, 503. Headers of an answer to an unsafe request wait
+    for the first byte of its body, so that a fence met there is still before them; one that is met later breaks the
+    answer off. `origin` is who this service is; a record of another origin (a wrong database) is not believed.
     """
 
     def __init__(
@@ -126,14 +128,13 @@ class FenceMiddleware:
         ownership = None
         try:
             async with asyncio.timeout(self.read_timeout_s):
-                ownership = await self._read(met.flag) if met.flag else None
+                ownership = await self._read(met.flag) if met.flag and record.replay() is not Replay.NO else None
         except Exception as error:  # noqa: BLE001  (503, whatever the reason)
             why = f"{type(error).__name__}: {error}"[:300]
             logger.warning("fence.ownership_unread", extra={"flag": met.flag, "error": why})
         refusal = fenced(record, ownership)
         metrics.count_fence(flag=met.flag, replay=refusal.replay)
-        facts = {"flag": met.flag, "table": met.table, "replay": refusal.replay, "method": scope["method"]}
-        logger.info("fence.met", extra=facts)
+        log_refusal(logger, record, refusal, method=scope["method"], route=_template(scope))
         return refusal
 
     async def _read(self, flag: str) -> OwnershipRecord | None:

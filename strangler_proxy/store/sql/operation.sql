@@ -9,12 +9,14 @@ VALUES (%(kind)s, %(flag)s, %(args)s, %(actor)s, %(reason)s)
 RETURNING id, kind, flag, args, actor, reason, status, detail, requested_at, finished_at
 
 -- name: claim
--- The oldest that waits, or whose worker let the lease run out.
+-- The oldest that waits, or whose worker let the lease run out. A lease that ends later than any can (this clock was
+-- set back) is over as well.
 UPDATE strangler.operation SET status = 'running', worker = %(worker)s,
     lease_until = clock_timestamp() + make_interval(secs => %(lease_s)s)
 WHERE id = (
     SELECT id FROM strangler.operation
-    WHERE status = 'queued' OR (status = 'running' AND lease_until < clock_timestamp())
+    WHERE status = 'queued' OR (status = 'running' AND (lease_until < clock_timestamp()
+        OR lease_until > clock_timestamp() + make_interval(secs => greatest(60, 10 * %(lease_s)s))))
     ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING id, kind, flag, args, actor, reason, status, detail, requested_at, finished_at

@@ -22,7 +22,7 @@ DELETE FROM strangler.dirty WHERE flag = %(flag)s RETURNING tbl, pk
 
 -- name: take_some
 -- A bounded number, by table in the given order, oldest first.
-DELETE FROM strangler.dirty WHERE id IN (
+DELETE FROM strangler.dirty WHERE flag = %(flag)s AND id IN (
     SELECT id FROM strangler.dirty WHERE flag = %(flag)s
     ORDER BY array_position(%(tables)s::text[], tbl), id LIMIT %(limit)s
 ) RETURNING tbl, pk

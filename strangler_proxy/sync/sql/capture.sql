@@ -1,31 +1,39 @@
--- name: function
--- Notes the keys of rows whose moved columns changed, in the application's own transaction.
+-- name: on_insert_or_delete
+-- Notes the keys of rows, in the application's own transaction. Every name and operator has its schema and no path is
+-- set: that would cost each write more than the look at the marker. Nor is the stream told: NOTIFY makes commits queue.
 CREATE OR REPLACE FUNCTION strangler.{function}() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $capture$
+LANGUAGE plpgsql SECURITY DEFINER AS $capture$
 BEGIN
-    IF session_user = current_user AND current_setting('strangler.applier', true) = {flag} THEN
+    IF pg_catalog.current_setting('strangler.applier', true) OPERATOR(pg_catalog.=) {flag}
+        AND session_user OPERATOR(pg_catalog.=) current_user THEN
         RETURN NULL;
     END IF;
-    IF TG_OP = 'INSERT' THEN
-        INSERT INTO strangler.dirty (flag, tbl, pk)
-        SELECT {flag}, {tbl}, ARRAY[{new_key}] FROM new_rows AS n;
-    ELSIF TG_OP = 'DELETE' THEN
-        INSERT INTO strangler.dirty (flag, tbl, pk)
-        SELECT {flag}, {tbl}, ARRAY[{old_key}] FROM old_rows AS o;
-    ELSE
-        INSERT INTO strangler.dirty (flag, tbl, pk)
-        SELECT DISTINCT {flag}, {tbl}, k.pk
-        FROM old_rows AS o
-        FULL JOIN new_rows AS n ON {same_key}
-        CROSS JOIN LATERAL (VALUES (ARRAY[{old_key}]), (ARRAY[{new_key}])) AS k (pk)
-        WHERE ROW({old_columns}) IS DISTINCT FROM ROW({new_columns}) AND k.pk[1] IS NOT NULL;
-    END IF;
-    IF FOUND THEN
-        PERFORM pg_notify('strangler_dirty', {flag});
-    END IF;
+    INSERT INTO strangler.dirty (flag, tbl, pk) SELECT {flag}, {tbl}, ARRAY[{key}] FROM {rows} AS r;
     RETURN NULL;
 END
 $capture$
+
+-- name: on_update
+-- Notes the keys of rows whose moved columns changed. Columns are compared by the operators of `pg_catalog` only.
+CREATE OR REPLACE FUNCTION strangler.{function}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $capture$
+BEGIN
+    IF current_setting('strangler.applier', true) = {flag} AND session_user = current_user THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO strangler.dirty (flag, tbl, pk)
+    SELECT {noted}
+    FROM old_rows AS o
+    FULL JOIN new_rows AS n ON {same_key}
+    {both}
+    WHERE ROW({old_columns}) IS DISTINCT FROM ROW({new_columns});
+    RETURN NULL;
+END
+$capture$
+
+-- name: both_keys
+-- Where keys may be equal and still be written otherwise: in a collation without case, with blanks at the end.
+JOIN LATERAL (VALUES (ARRAY[{old_key}]), (ARRAY[{new_key}])) AS k (pk) ON k.pk[1] IS NOT NULL
 
 -- name: insert
 CREATE OR REPLACE TRIGGER strangler_capture_insert AFTER INSERT ON {table}
@@ -41,6 +49,9 @@ CREATE OR REPLACE TRIGGER strangler_capture_update AFTER UPDATE ON {table}
 CREATE OR REPLACE TRIGGER strangler_capture_delete AFTER DELETE ON {table}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION strangler.{function}()
+
+-- name: drop_former
+DROP FUNCTION IF EXISTS strangler.{function}()
 
 -- name: truncate
 CREATE OR REPLACE TRIGGER strangler_truncate BEFORE TRUNCATE ON {table}

@@ -13,13 +13,13 @@ CREATE TABLE IF NOT EXISTS strangler.ownership (
 );
 
 CREATE TABLE IF NOT EXISTS strangler.dirty (
-    id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id   bigint GENERATED ALWAYS AS IDENTITY,
     flag text NOT NULL,
     tbl  text NOT NULL,
     pk   text[] NOT NULL,
-    at   timestamptz NOT NULL DEFAULT clock_timestamp()
+    at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (flag, id)
 );
-CREATE INDEX IF NOT EXISTS dirty_flag ON strangler.dirty (flag, id);
 
 -- Kept by the target of a stream: `source` is the other side's origin.
 CREATE TABLE IF NOT EXISTS strangler.applied (
@@ -124,12 +124,16 @@ CREATE OR REPLACE FUNCTION strangler.refuse_truncate() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION 'strangler: TRUNCATE of "%" is refused, its rows are kept in step', TG_TABLE_NAME
-        USING ERRCODE = 'feature_not_supported', HINT = 'Use DELETE, or stop the stream first.';
+        USING ERRCODE = 'feature_not_supported', HINT = 'Use DELETE.';
 END
 $$;
 
 GRANT USAGE ON SCHEMA strangler TO PUBLIC;
 GRANT SELECT ON strangler.ownership TO PUBLIC;
+
+-- name: one_index
+ALTER TABLE strangler.dirty DROP CONSTRAINT dirty_pkey, ADD PRIMARY KEY (flag, id);
+DROP INDEX strangler.dirty_flag
 
 -- name: lock
 -- One installing worker at a time.

@@ -11,7 +11,7 @@ import structlog
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
-from monolith.config.events import EFFECTS, handle
+from monolith.config.events import BINDINGS, handle
 from strangler_proxy.contrib import messaging
 from strangler_proxy.contrib.django import inbox, outbox
 
@@ -66,7 +66,7 @@ def _consume(stop: threading.Event) -> None:
         settings.ENVIRONMENT.broker_url,
         settings.SHOP_EXCHANGE,
         settings.SHOP_EVENTS_QUEUE,
-        sorted(EFFECTS),
+        BINDINGS,
         handle,
         stop=stop,
     )
