@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-import statistics
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from strangler_proxy.local.postgres import binaries
 from strangler_proxy.store import Store
 from strangler_proxy.sync.ends import both_ends
 from strangler_proxy.sync.rows import rows_of
-from tests.benchmarks.sync_world import HERE, NAMES, OTHERS, THERE, create, fill
+from tests.benchmarks.sync_world import HERE, NAMES, OTHERS, THERE, create
 from tests.benchmarks.sync_writer import writing
 from tests.integration.sync_rig import ask, cut_over, ready
 from tests.integration.sync_world import World
@@ -121,42 +121,6 @@ async def verified(store: Store, world: World) -> Verified:
     return Verified(one_by_one=middle - began, at_once=end - middle, passed=time.monotonic() - asked)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capture:
-    """What capture adds: seconds without and with, as medians."""
-
-    single: tuple[float, float]
-    bulk: tuple[float, float]
-
-
-def capture(world: World, singles: int, bulks: int, bulk_rows: int = 50_000) -> Capture:
-    """The same inserts into the captured table and into one like it, in turns, each committed with fsync."""
-    plain = "plain_payment"
-    app = world.app(M)
-    app.execute(create(plain, NAMES).encode())
-    given = f"({', '.join(NAMES[1:])}) VALUES (1, 'new', 1, 'EUR', '{{}}', now())"
-    tables = (plain, HERE)
-    single: dict[str, list[float]] = {name: [] for name in tables}
-    bulk: dict[str, list[float]] = {name: [] for name in tables}
-    for turn in range(singles):
-        for name in tables if turn % 2 else reversed(tables):
-            single[name].append(_timed(app, f"INSERT INTO {name} {given}"))
-    for turn in range(bulks):
-        for name in tables if turn % 2 else reversed(tables):
-            bulk[name].append(_timed(app, fill(name, NAMES, bulk_rows)))
-    app.execute(f"DROP TABLE {plain}".encode())
-    return Capture(
-        single=(statistics.median(single[plain]), statistics.median(single[HERE])),
-        bulk=(statistics.median(bulk[plain]), statistics.median(bulk[HERE])),
-    )
-
-
-def _timed(app: psycopg.Connection[object], query: str) -> float:
-    began = time.perf_counter()
-    app.execute(query.encode())
-    return time.perf_counter() - began
-
-
 @dataclass(slots=True)
 class Lag:
     """Milliseconds from the commit of a row at the source until the target shows it, under so many writes a second."""
@@ -197,18 +161,35 @@ def _probe(world: World, seconds: float, samples: list[float]) -> None:
             time.sleep(0.03)
 
 
-async def holds(store: Store, world: World, rate: int, number: int) -> list[int]:
-    """Milliseconds of the holds of cutovers there and back under writes; an even number, so that it ends at home."""
-    held: list[int] = []
-    to = E
-    with writing(world, rate):
-        for _ in range(number + number % 2):
+@dataclass(slots=True)
+class Held:
+    """Milliseconds of the holds, and cutovers that did not come to their end, by what they said."""
+
+    ms: list[int] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    writes_per_s: float = 0.0
+
+
+async def holds(store: Store, world: World, rate: int, number: int, seconds: float) -> Held:
+    """So many cutovers there and back under writes, ending at home; one that is refused or aborts is tried again.
+
+    After so many seconds, or with as many failures, it is left at those that were done.
+    """
+    held, to, end = Held(), E, time.monotonic() + seconds
+    with writing(world, rate) as written:
+        while (len(held.ms) < number or to is M) and held.others.total() < number:
+            if time.monotonic() > end and to is E:
+                break
             done = await cut_over(store, world, to, seconds=60)
-            assert done.status == "done", done.detail
+            if done.status != "done":
+                said = re.sub(r"[0-9][0-9.]*", "N", done.detail.partition("\n")[0])
+                held.others[f"{done.status}: {said[:100]}"] += 1
+                continue
             release = next(step for step in done.steps if step["name"] == "release")
             found = re.match(r"held_ms=(\d+)", release["detail"])
-            held += [int(found[1])] if found else []
+            held.ms += [int(found[1])] if found else []
             to = to.other
+    held.writes_per_s = written.per_second
     return held
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from strangler_proxy.sync import batch, cutover, flow, preflight, record, recovery, shapes, statements
+from tests.prove.failpoint import strike
 
 Patch = Callable[[], None]
 BUGS: dict[str, Patch] = {}
@@ -148,7 +151,8 @@ def open_before_decide() -> None:
 
 @bug
 def stale_applier() -> None:
-    """The applier does not look whether its target was opened meanwhile."""
+    """The applier's first step is left out: neither the lock of its target, nor whether that one was opened."""
+    rewrite("batch", "begin", "pg_try_advisory_xact_lock(hashtextextended('strangler.sync:' || %(flag)s, 0))", "true")
     rewrite("batch", "grant_shared", "SELECT owner, epoch, open", "SELECT owner, 0::bigint, false")
     rewrite("batch", "grant_shared", " FOR SHARE", "")
 
@@ -160,8 +164,12 @@ def source_first() -> None:
     async def backwards(ends: Any, progress: Any, wanted: Any) -> Any:
         moved_on: list[Any] = []
         try:
-            async with ends.target.transaction(), ends.source.transaction():
-                done = await batch._apply(ends, progress, wanted, moved_on)
+            async with ends.target.transaction():
+                async with ends.source.transaction():
+                    done = await batch._apply(ends, progress, wanted, moved_on)
+                if done.keys:
+                    armed = Path(os.environ["PROVE_ARMED"]) / f"{ends.layout.flag}.armed"
+                    await strike(armed, "commits", "before")
         except psycopg.errors.SerializationFailure as error:
             raise batch.Busy from error
         for table, after, finished, rows in moved_on:
@@ -191,6 +199,7 @@ def not_in_a_snapshot() -> None:
         for moved in ends.layout.tables:
             keys = {tuple(key) for table, key in rows if table == moved.name}
             kept[moved.name] = {change.key: change for change in await reread(ends, moved, keys)}
+        await asyncio.sleep(0.03)  # so that a write falls in between often enough
         return await take(ends, wanted, done)
 
     async def late(ends: Any, moved: Any, keys: Any) -> Any:
@@ -199,30 +208,34 @@ def not_in_a_snapshot() -> None:
     batch._take, batch._reread = early, late
 
 
+def _uncaptured(event: str) -> None:
+    rewrite("capture", event, "FOR EACH STATEMENT EXECUTE", "FOR EACH STATEMENT WHEN (false) EXECUTE")
+
+
 @bug
 def no_insert_capture() -> None:
     """Inserts are not noted."""
-    rewrite("capture", "function", "IF TG_OP = 'INSERT' THEN", "IF TG_OP = 'INSERT' THEN RETURN NULL;")
+    _uncaptured("insert")
 
 
 @bug
 def no_update_capture() -> None:
     """Updates are not noted."""
-    rewrite("capture", "function", "AND k.pk[1] IS NOT NULL", "AND false")
+    _uncaptured("update")
 
 
 @bug
 def no_delete_capture() -> None:
     """Deletes are not noted."""
-    rewrite("capture", "function", "ELSIF TG_OP = 'DELETE' THEN", "ELSIF TG_OP = 'DELETE' THEN RETURN NULL;")
+    _uncaptured("delete")
 
 
 @bug
 def abort_after_commit() -> None:
     """Whoever recovers aborts what was decided."""
     rewrite("cutover", "abort", "AND status = 'holding'", "AND status IN ('holding', 'committed', 'done')")
-    rewrite("cutover", "open_records", "id, operation_id, flag, source, target, epoch, status,",
-            "id, operation_id, flag, source, target, epoch, 'holding',")  # fmt: skip
+    for name in ("open_records", "record_of_operation"):
+        rewrite("cutover", name, "source, target, epoch, status,", "source, target, epoch, 'holding',")
 
 
 @bug

@@ -1,23 +1,29 @@
-"""`strangler worker` with a failpoint or a seeded bug, both by environment variable. For tests only.
+"""`strangler worker` with failpoints or a seeded bug. For tests only.
 
-`PROVE_FAILPOINT=STEP:WHEN:FAULT`: at this step of a cutover (see STEPS), `before` or `after` its transaction, `kill` or
-`stop` this process; once, as `PROVE_ONCE` names a file that says so. `PROVE_BUG=NAME`: one of `bugs.BUGS`.
+Failpoints: whoever gets to the step that the file `FLAG.armed` in `PROVE_ARMED` names takes the file away (so it
+strikes once) and kills itself, stops itself, or asks for a partition: its lines are cut while it waits, and after a
+partition the answer of the step is lost. `PROVE_BUG=NAME`: one of `bugs.BUGS`. `PROVE_SHORT=1`: leases and time-outs
+of about a half, so that more cutovers fit into a minute; a part of the runs keeps those of production.
 """
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import os
-import signal
 import sys
-import threading
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from strangler_proxy import worker
+from strangler_proxy.core.errors import StoreUnavailable
 from strangler_proxy.store.flags import PostgresFlags
-from strangler_proxy.sync import cutover, record
+from strangler_proxy.sync import batch, cutover, flow, record, stream, work
+from tests.prove.failpoint import strike
+from tests.prove.orphan import end_with_parent
 
 STEPS: dict[str, tuple[Any, str]] = {
     "intent": (record, "intend"),
@@ -30,47 +36,76 @@ STEPS: dict[str, tuple[Any, str]] = {
     "release": (PostgresFlags, "release"),
     "finish": (record, "finish"),
     "abort": (record, "abort"),
+    "apply": (batch, "write"),
 }
-_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+"""Of a cutover, in its order; `apply` is the applier between reading rows and committing them."""
+
+TIMES = ("before", "after")
+STRIKES = ("kill", "stop", "partition")
+
+_flag: contextvars.ContextVar[str] = contextvars.ContextVar("flag", default="")
 
 
-def arm(failpoint: str, once: Path) -> None:
-    """Put one failpoint around one step."""
-    step, when, fault = failpoint.split(":")
+def arm(folder: Path) -> None:
+    """Put a failpoint around every step; each looks for its flag's file."""
+    _say_flag(cutover.Cutover, "run", lambda self, *_: self._manifest.flag)
+    _say_flag(worker, "recover", lambda both, *_: both.manifest.flag)
+    _say_flag(flow.Flow, "run", lambda self: self._layout.flag)
+    for step in STEPS:
+        _wrap(folder, step)
+
+
+def _say_flag(holder: Any, name: str, flag_of: Callable[..., str]) -> None:
+    done: Callable[..., Awaitable[Any]] = getattr(holder, name)
+
+    @functools.wraps(done)
+    async def with_flag(*args: Any, **kwargs: Any) -> Any:
+        _flag.set(flag_of(*args))
+        return await done(*args, **kwargs)
+
+    setattr(holder, name, with_flag)
+
+
+def _wrap(folder: Path, step: str) -> None:
     holder, name = STEPS[step]
-    work: Callable[..., Awaitable[Any]] = getattr(holder, name)
+    done: Callable[..., Awaitable[Any]] = getattr(holder, name)
 
-    def strike(at: str) -> None:
-        if at == when and not once.exists():
-            once.write_text(failpoint)
-            os.kill(os.getpid(), _SIGNALS[fault])
-
-    @functools.wraps(work)
+    @functools.wraps(done)
     async def with_fault(*args: Any, **kwargs: Any) -> Any:
-        strike("before")
-        done = await work(*args, **kwargs)
-        strike("after")
-        return done
+        await strike(folder / f"{_flag.get()}.armed", step, "before")
+        found = await done(*args, **kwargs)
+        if await strike(folder / f"{_flag.get()}.armed", step, "after"):
+            lost = "the answer was lost"
+            raise StoreUnavailable(lost) if holder is PostgresFlags else psycopg.OperationalError(lost)
+        return found
 
     setattr(holder, name, with_fault)
 
 
-def _end_with(parent: int) -> None:
-    """A proof that was killed leaves nothing behind."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+def shorten() -> None:
+    """Leases and time-outs of about a half; pauses of less. The deadline of a cutover stays.
+
+    No shorter: a machine that is busy with other work has to be able to renew a lease.
+    """
+    worker.LEASE_S, worker.RENEW_S, worker.STREAMS_S, worker.RECOVER_S = 3.0, 0.8, 0.5, 0.5
+    worker._AWAY_S = 0.5
+    work.RENEW_S = 1.5
+    cutover.PREFLIGHT_TIMEOUT_S = 10.0
+    flow.BATCH_TIMEOUT_S = 10.0
+    stream.PUBLISH_S, stream._LONGEST_WAIT_S = 0.25, 1.0
+    worker.open_store = functools.partial(worker.open_store, lease_s=5.0)
 
 
 def main() -> None:
     """Arm, then run the worker as the command does."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    if os.environ.get("PROVE_FAILPOINT"):
-        arm(os.environ["PROVE_FAILPOINT"], Path(os.environ["PROVE_ONCE"]))
+    end_with_parent()
+    if os.environ.get("PROVE_SHORT"):
+        shorten()
     if os.environ.get("PROVE_BUG"):
         from tests.prove.bugs import seed
 
         seed(os.environ["PROVE_BUG"])
+    arm(Path(os.environ["PROVE_ARMED"]))
     from strangler_proxy.cli.main import main as strangler
 
     sys.argv = ["strangler", "worker"]

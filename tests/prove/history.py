@@ -13,10 +13,8 @@ class History:
     """Appends lines; for several threads. `phase`: `invoke`, `ok`, `fail` (nothing happened), `info` (unknown)."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._file = path.open("a", buffering=1)
         self._lock = threading.Lock()
-        self.lines = 0
 
     def say(self, client: str, operation: str, phase: str, **facts: Any) -> None:
         """One line."""
@@ -25,8 +23,8 @@ class History:
         )
         with self._lock:
             self._file.write(line + "\n")
-            self.lines += 1
 
-    def close(self) -> None:
-        """End it."""
-        self._file.close()
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """All lines, in order."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

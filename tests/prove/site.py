@@ -1,193 +1,243 @@
-"""What a proof stands on: two PostgreSQL servers, lines with faults, two workers, a proxy's heartbeat, writers."""
+"""What a proof stands on: two PostgreSQL servers, lines with faults, two workers, flags, a heartbeat, clients."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import psycopg
-from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from strangler_proxy.core.errors import StoreUnavailable
+from strangler_proxy.core.ports import Heartbeat
+from strangler_proxy.core.route import Cluster, Endpoint
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.local.postgres import EmbeddedPostgres
-from strangler_proxy.store import migrate
-from tests.integration.sync_world import World, build
-from tests.prove.fault_line import Fault, FaultLine
-from tests.prove.history import History
-from tests.prove.writers import DirectWriter, Writer
-from tests.servers import ROOT
+from strangler_proxy.store import Store, migrate, open_store
+from tests.integration.sync_world import build
+from tests.prove.fault_line import Fault, Lines
+from tests.prove.lane import Lane, create_database, manifest_of
+from tests.prove.process import ProvedProcess
+from tests.servers import free_port
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
-CLIENTS = 3
-_FAST = {"fsync": "on", "synchronous_commit": "on", "autovacuum_naptime": "1s", "max_connections": "100"}
+LINKS = ("monolith", "extracted", "control")
+_SETTINGS = {"fsync": "on", "synchronous_commit": "on", "autovacuum_naptime": "1s", "max_connections": "300"}
 
 
-class WorkerProcess:
-    """One `strangler worker`, through the lines; restarted, stopped and killed by name."""
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How a site is made."""
 
-    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
-        self.name = name
-        self._environment = {**os.environ, **environment, "STRANGLER_WORKER_ID": name}
-        self._log = (folder / f"{name}.log").open("ab")
-        self.process: subprocess.Popen[bytes] | None = None
+    seed: int
+    lanes: int = 6
+    writers: int = 2
+    short: bool = True
+    bug: str = ""
+    cast: bool = False
 
-    def start(self, **extra: str) -> None:
-        """Start it, with a failpoint or a bug in the environment."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.prove.faulty_worker"],
-            env={**self._environment, **extra}, cwd=ROOT, stdout=self._log, stderr=self._log, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def send(self, number: signal.Signals) -> None:
-        """A signal, if it still runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """`kill -9`."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def ended(self) -> bool:
-        """Has it died by itself?"""
-        return self.process is None or self.process.poll() is not None
-
-    def close(self) -> None:
-        """End it for good."""
-        self.kill()
-        self._log.close()
+    @property
+    def patience_s(self) -> float:
+        """How long anything may take after healing; a seeded bug gets less."""
+        return 40.0 if self.bug else 75.0
 
 
 class Site:
     """Everything, started; `close` ends it."""
 
-    def __init__(self, folder: Path, *, seed: int, bug: str = "") -> None:
-        self.folder = folder
-        self.bug = {"PROVE_BUG": bug} if bug else {}
-        self.history = History(folder / "history.jsonl")
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        self.heartbeat_paused = False
         self.servers = {
-            M: EmbeddedPostgres(folder / "pg_monolith", settings=_FAST).start(),
-            E: EmbeddedPostgres(folder / "pg_extracted", settings=_FAST).start(),
+            M: EmbeddedPostgres(folder / "pg_monolith", settings=_SETTINGS).start(),
+            E: EmbeddedPostgres(folder / "pg_extracted", settings=_SETTINGS).start(),
         }
-        made = iter((M, E))
-        self.world: World = build(lambda hint: self._create(next(made), hint))
-        self.control_url = self._create(M, "control")
+        self.control_url = self.create(M, "control")
         migrate(self.control_url)
-        self.lines = {
-            "monolith": FaultLine("127.0.0.1", self.servers[M].port),
-            "extracted": FaultLine("127.0.0.1", self.servers[E].port),
-            "control": FaultLine("127.0.0.1", self.servers[M].port),
-        }
-        self.workers = [WorkerProcess(name, self._environment(), folder) for name in ("w1", "w2")]
-        self._prepare()
-        self._seed = seed
-        self.writers: list[Writer] = []
-        self._watching = threading.Event()
-        self._watchers = [threading.Thread(target=self._watch, args=(side,), daemon=True) for side in Origin]
+        self.lanes = [self._lane(number) for number in range(plan.lanes)]
+        self.lines = Lines(
+            {
+                (worker, link): self.servers[E if link == "extracted" else M].port
+                for worker in ("w1", "w2")
+                for link in LINKS
+            }
+        )
+        self.workers = [
+            ProvedProcess(name, "tests.prove.faulty_worker", [], self._environment(name), folder)
+            for name in ("w1", "w2")
+        ]
+        self.cast: list[ProvedProcess] = []
+        self.also_heal: Callable[[], None] = lambda: None
+        self.shop_ports = {M: free_port(), E: free_port()}
+        self._clients: ProvedProcess | None = None
+        self._begun = 0
+        self.clients_also: dict[str, object] = {}
 
     def begin(self) -> None:
-        """Workers, writers and the observer of grants."""
+        """Workers."""
         for worker in self.workers:
-            worker.start(**self.bug)
-        for watcher in self._watchers:
-            watcher.start()
+            worker.start()
 
     def write(self) -> None:
-        """Clients from now on."""
-        self.writers = [Writer(self.world, self.history, number, self._seed) for number in range(CLIENTS)]
-        self.writers.append(DirectWriter(self.world, self.history, CLIENTS, self._seed))
+        """Clients from now on, in a process of their own."""
+        self._begun += 1
+        config = self._config()
+        config.write_text(
+            json.dumps(
+                {
+                    "seed": self.plan.seed,
+                    "begun": self._begun,
+                    "writers": self.plan.writers,
+                    "lanes": [lane.clients() for lane in self.lanes],
+                    **self.clients_also,
+                }
+            )
+        )
+        self._clients = ProvedProcess(f"clients{self._begun}", "tests.prove.clients", [str(config)], {}, self.folder)
+        self._clients.start()
 
-    def rest(self, seconds: float = 60.0) -> list[str]:
+    def rest(self, seconds: float = 75.0) -> list[str]:
         """Let clients end what they do; who did not end in time."""
-        for writer in self.writers:
-            writer.stop()
+        if self._clients is None:
+            return []
+        said = self._config().with_suffix(".late")
+        self._config().with_suffix(".stop").touch()
         until = time.monotonic() + seconds
-        return [writer.name for writer in self.writers if not writer.join(max(0.1, until - time.monotonic()))]
-
-    def urls(self) -> dict[str, str]:
-        """As superuser, past the lines."""
-        return {side.value: self.world.urls[side] for side in Origin}
-
-    def value(self, side: Origin, query: str) -> Any:
-        """One value; None while the server is down."""
-        try:
-            with psycopg.connect(self.world.urls[side], autocommit=True, connect_timeout=3) as connection:
-                row = connection.execute(query.encode()).fetchone()
-                return None if row is None else row[0]
-        except psycopg.OperationalError:
-            return None
+        while not said.exists() and time.monotonic() < until and not self._clients.ended():
+            time.sleep(0.05)
+        self._clients.close()
+        self._clients = None
+        return list(json.loads(said.read_text())) if said.exists() else ["all of them"]
 
     def crash(self, side: Origin) -> None:
         """`kill -9` of a server with all its backends, and start it again."""
         self.servers[side].kill()
         self.servers[side].start()
 
+    def put(self, fault: Fault, *, worker: str = "", link: str = "") -> None:
+        """A fault on lines: those of one worker, those to one database, or one."""
+        for of, to in self.lines.faults:
+            if worker in ("", of) and link in ("", to):
+                self.lines.put((of, to), fault)
+
     def heal(self) -> None:
-        """All lines as they should be, all workers running."""
-        for line in self.lines.values():
-            if line.fault is not Fault.NONE:
-                line.put(Fault.NONE)
-        for worker in self.workers:
-            worker.send(signal.SIGCONT)
-            if worker.ended():
-                worker.start(**self.bug)
+        """All lines as they should be, all processes running."""
+        for armed in self.folder.glob("*.armed"):
+            armed.unlink(missing_ok=True)
+        self.heartbeat_paused = False
+        self.put(Fault.NONE)
+        self.also_heal()
+        for process in (*self.workers, *self.cast):
+            process.heal()
 
     def close(self) -> None:
         """End all of it."""
-        self._watching.set()
-        for worker in self.workers:
-            worker.send(signal.SIGCONT)
-            worker.close()
-        for watcher in self._watchers:
-            if watcher.is_alive():
-                watcher.join(10)
-        self.world.close()
-        for line in self.lines.values():
-            line.close()
+        for process in (*self.workers, *self.cast, *filter(None, [self._clients])):
+            process.close()
+        for lane in self.lanes:
+            lane.world.close()
+        self.lines.close()
         for server in self.servers.values():
-            server.stop()
-        self.history.close()
+            server.kill()
 
-    def _create(self, side: Origin, hint: str) -> str:
-        name = f"{hint}_prove"
-        with psycopg.connect(self.servers[side].url(), autocommit=True) as connection:
-            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        return self.servers[side].url(name)
+    def _config(self) -> Path:
+        return self.folder / f"clients{self._begun}.json"
 
-    def _environment(self) -> dict[str, str]:
+    def _lane(self, number: int) -> Lane:
+        made = iter((M, E))
+        world = build(lambda hint: self.create(next(made), f"{hint}_{number}"), manifest_of(number))
+        return Lane(number, world, self.folder, patience_s=self.plan.patience_s)
+
+    def create(self, side: Origin, name: str) -> str:
+        """A database on that side's server; its url as superuser."""
+        create_database(self.servers[side].url(), f"prove_{name}")
+        return self.servers[side].url(f"prove_{name}")
+
+    def _environment(self, worker: str) -> dict[str, str]:
         databases = {
-            f"STRANGLER_DATA_URL__{self.world.manifest.databases[side].upper()}": _through(url, self.lines[side.value])
-            for side, url in self.world.sync_urls().items()
+            f"STRANGLER_DATA_URL__{lane.world.manifest.databases[side].upper()}": _through(
+                url, self.lines.ports[worker, side.value]
+            )
+            for lane in self.lanes
+            for side, url in lane.world.sync_urls().items()
         }
-        return {"STRANGLER_DATABASE_URL": _through(self.control_url, self.lines["control"]), **databases}
+        more = {"PROVE_SHORT": "1", "STRANGLER_CUTOVER_DEADLINE_S": "4"} if self.plan.short else {}
+        if self.plan.bug:
+            more["PROVE_BUG"] = self.plan.bug
+        return {
+            "STRANGLER_DATABASE_URL": _through(self.control_url, self.lines.ports[worker, "control"]),
+            "STRANGLER_WORKER_ID": worker,
+            "PROVE_ARMED": str(self.folder),
+            **databases,
+            **more,
+        }
 
-    def _prepare(self) -> None:
-        app = self.world.app(M)
-        app.execute("INSERT INTO person (email) SELECT 'p' || g FROM generate_series(1, 20) AS g")
-        app.execute("INSERT INTO tally VALUES ('sum', 0, 0), ('direct', 0, 0)")
 
-    def _watch(self, side: Origin) -> None:
-        last: tuple[int, bool] | None = None
-        while not self._watching.wait(0.03):
+@asynccontextmanager
+async def proving(site: Site) -> AsyncGenerator[Store]:
+    """A store past the lines, the flags declared, their streams wanted and in step, clients writing."""
+    store = open_store(site.control_url, size=8)
+    clusters = site_clusters(site)
+    try:
+        await store.switches.apply(
+            [lane.capability(clusters) for lane in site.lanes],
+            default_cluster="old",
+            by="prove",
+            reason="",
+            expected_revision=None,
+        )
+        site.begin()
+        await asyncio.gather(*(lane.start(store) for lane in site.lanes))
+        async with _heartbeat(site, store):
+            yield store
+    finally:
+        await store.close()
+
+
+def site_clusters(site: Site) -> dict[Origin, Cluster]:
+    """Where proxies send to; nobody listens there without a cast."""
+    names = {M: "old", E: "new"}
+    return {
+        origin: Cluster(name=names[origin], endpoints=(Endpoint(host="127.0.0.1", port=port),))
+        for origin, port in site.shop_ports.items()
+    }
+
+
+@asynccontextmanager
+async def _heartbeat(site: Site, store: Store) -> AsyncGenerator[None]:
+    """A proxy as the control database sees one: it serves each revision soon, and outlives that database."""
+
+    async def beat() -> None:
+        revision = 0
+        while True:
             try:
-                with psycopg.connect(self.world.urls[side], autocommit=True, connect_timeout=3) as connection:
-                    while not self._watching.wait(0.03):
-                        row = connection.execute("SELECT epoch, open FROM strangler.ownership").fetchone()
-                        if row is not None and row != last:
-                            last = row
-                            self.history.say("observer", "grant", "info", side=side.value, epoch=row[0], open=row[1])
-            except psycopg.Error:
-                continue
+                if not site.heartbeat_paused:
+                    revision = await store.tables.revision()
+                await store.tables.beat(Heartbeat(proxy_id="p0", revision=revision))
+            except StoreUnavailable:
+                pass  # it serves the table that it has
+            await asyncio.sleep(0.05)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
-def _through(url: str, line: FaultLine) -> str:
-    return make_conninfo(url, host="127.0.0.1", port=str(line.port))
+def _through(url: str, port: int) -> str:
+    return make_conninfo(url, host="127.0.0.1", port=str(port))
+
+
+def ended_by(folder: Path) -> str:
+    """The last words of processes, for a failure."""
+    logs = sorted(folder.glob("*.log"), key=os.path.getmtime)
+    return "\n".join(f"{log.name}: {log.read_text(errors='replace')[-300:]}" for log in logs[-3:])
