@@ -207,13 +207,11 @@ class Cutover:
         await record.decide(source, both.layout, intended)
 
     async def _fence(self, both: Both, intended: Record, began: float) -> int:
-        tries = 0
+        tries, source, order = 0, both.links[intended.plan.source], list(both.layout.tables)
         while True:
             tries += 1
             try:
-                await record.fence(
-                    both.links[intended.plan.source], both.layout, intended, lock_timeout_ms=FENCE_LOCK_TIMEOUT_MS
-                )
+                await record.fence(source, both.layout, intended, order, lock_timeout_ms=FENCE_LOCK_TIMEOUT_MS)
                 return tries
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 if time.monotonic() - began > self._deadline_s - 0.3:

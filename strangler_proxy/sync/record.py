@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.install import set_fence
-from strangler_proxy.sync.layout import Layout
+from strangler_proxy.sync.layout import Layout, MovedTable
 from strangler_proxy.sync.link import Link
 from strangler_proxy.sync.rows import rows_of
 from strangler_proxy.sync.statements import statement, template
@@ -97,8 +98,12 @@ async def intend(source: Link, plan: Plan, deadline_s: float) -> Record:
     return Record(plan=plan, epoch=row[0], status="holding", deadline_at=row[1], overdue=False, decided_long_ago=False)
 
 
-async def fence(source: Link, layout: Layout, record: Record, *, lock_timeout_ms: int) -> None:
-    """One transaction: record locked and holding, owner closed at the new epoch, fences up. Raises CutoverLost."""
+async def fence(source: Link, layout: Layout, record: Record, order: list[MovedTable], *, lock_timeout_ms: int) -> None:
+    """One transaction: record locked and holding, owner closed at the new epoch, fences up. Raises CutoverLost.
+
+    Tables are locked in the order given. One that is not to be had in time is put first for the next try: writers that
+    take it first, and then wait for a table that is locked here already, would otherwise be met again and again.
+    """
     given = {"id": record.plan.cutover_id, "flag": record.plan.flag, "epoch": record.epoch}
     async with source.transaction():
         await source.execute(f"SET LOCAL lock_timeout = {lock_timeout_ms}".encode())
@@ -108,7 +113,17 @@ async def fence(source: Link, layout: Layout, record: Record, *, lock_timeout_ms
         closed = await source.execute(statement("cutover", "close_source"), given)
         if closed.rowcount != 1:
             raise CutoverLost(f"the source is not open at epoch {record.epoch - 1}")
+        await _lock(source, record.plan.source, order)
         await set_fence(source, layout, record.plan.source, up=True)
+
+
+async def _lock(source: Link, origin: Origin, order: list[MovedTable]) -> None:
+    for number, moved in enumerate(order):
+        try:
+            await source.execute(template("cutover", "lock_table", table=moved.sides[origin].identifier))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            order.insert(0, order.pop(number))
+            raise
 
 
 async def caught_up(source: Link, flag: str) -> bool:

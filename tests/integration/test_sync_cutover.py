@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import statistics
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -203,6 +205,38 @@ async def test_a_moment_of_lag_is_waited_for_before_anybody_is_held(world: World
             assert not looks.done()
             copy.execute(told)
             assert await looks == []
+
+
+async def test_writers_that_take_the_tables_in_another_order_do_not_keep_the_fence_away(world: World) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(world.app_url(M)) as app:
+            while not stop.is_set():
+                try:
+                    app.execute("UPDATE tally SET hits = hits + 1 WHERE day < 0")
+                    time.sleep(0.01)
+                    app.execute("UPDATE note SET amount = amount WHERE false")
+                    time.sleep(0.01)
+                    app.execute("UPDATE person SET name = name WHERE false")
+                    app.commit()
+                except psycopg.Error as error:
+                    if error.sqlstate == "MF001":
+                        return
+                    app.rollback()
+
+    async with rig(world) as store:
+        await start(store, world)
+        writers = [threading.Thread(target=write) for _ in range(6)]
+        for writer in writers:
+            writer.start()
+        try:
+            done = await cut_over(store, world, E)
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+        assert done.status == "done", done.detail
 
 
 async def test_a_cutover_to_the_owner_is_refused(world: World) -> None:

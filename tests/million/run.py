@@ -163,16 +163,16 @@ class Journey:
             self.problems.append(f"the stage is {stage!r}, not 'retired'")
 
     def _flip(self, *words: str) -> float:
-        """A cutover; one that a gate refuses is asked for again, and told of."""
+        """A cutover; one that was refused or aborted, and so changed nothing, is asked for again, and told of."""
         for _ in range(TRIES):
             try:
                 return held_ms(self._stack.flip(FLAG, *words, "--reason", "make million"))
             except VerbFailed as refusal:
-                if f"exit code {REFUSED}" not in str(refusal):
+                if f"exit code {REFUSED}" not in str(refusal) and "was aborted" not in str(refusal):
                     raise
                 self.refused.append(" ".join(str(refusal).split())[-160:])
                 time.sleep(2.0)
-        raise AssertionError(f"refused {TRIES} times: {self.refused[-1]}")
+        raise AssertionError(f"refused or aborted {TRIES} times: {self.refused[-1]}")
 
     def _until_live(self) -> None:
         deadline = time.monotonic() + LIVE_WITHIN_S

@@ -97,3 +97,7 @@ SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {sequenc
 
 -- name: touched
 SELECT tbl, pk FROM strangler.touched WHERE flag = %(flag)s
+
+-- name: lock_table
+-- As ALTER TABLE ... ENABLE TRIGGER locks it: waits for the transactions that write, and stops every later one.
+LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE
