@@ -25,7 +25,7 @@ demo: $(READY) ## both stacks, a live migration of auth and payments (DEMO=once:
 test: $(READY) ## every test tier; what could not run is listed last
 	$(BIN)/pytest -m "not chaos and not long"
 
-chaos: $(READY) ## flips, cutovers, outages and kills under traffic, and what else takes long (about 25 minutes)
+chaos: $(READY) ## flips, cutovers, outages and kills under traffic, and what else takes long (about half an hour)
 	$(BIN)/pytest -m "chaos or long" -s tests/acceptance tests/integration
 
 fuzz: $(READY) ## hostile bytes at the proxy and at its ASGI mode, no two runs alike (SECONDS=60, and half as long)

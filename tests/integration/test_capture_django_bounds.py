@@ -16,6 +16,8 @@ from tests.integration.capture_rig import KEYS, Site, World
 from tests.integration.test_capture_django import DEEDS
 from tests.servers import EmbeddedPostgres, EmbeddedValkey
 
+pytestmark = pytest.mark.long
+
 CALL = {"method": "POST", "url": "http://elsewhere/charges", "body": {"amount": "n0"}, "idempotency_key": "k-1"}
 RECORDED = [{"kind": "call", "detail": {**CALL, "status": 201, "answer": {"id": "charge-of-the-other"}}}]
 

@@ -33,6 +33,8 @@ from tests.integration.monolith_rig import PASSWORD, Fence, Monolith, Shopper
 from tests.parity.servers import run
 from tests.servers import ROOT, EmbeddedPostgres, create_database, drop_database, free_port
 
+pytestmark = pytest.mark.long
+
 SECRET = "of-the-shop-in-shadow-mode-0123456789"
 KEYS = ShadowKeys(SECRET.encode())
 

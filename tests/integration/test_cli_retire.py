@@ -14,6 +14,8 @@ from strangler_proxy.store import Store
 from tests.integration.control_rig import Proxy, Rig, Worker, control_rig, live_stream
 from tests.servers import EmbeddedPostgres, create_database, drop_database
 
+pytestmark = pytest.mark.long
+
 DUMP = "/backup/retired/payments"
 
 

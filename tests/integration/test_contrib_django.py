@@ -18,6 +18,8 @@ from tests.integration.contrib_project.world import World
 from tests.integration.contrib_rig import FENCED, PACKAGE, Site, environment, migrated, serving
 from tests.servers import ROOT, EmbeddedPostgres
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def world(postgres: EmbeddedPostgres) -> Iterator[World]:

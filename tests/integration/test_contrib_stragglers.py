@@ -12,6 +12,8 @@ from tests.integration.contrib_project.world import World
 from tests.integration.contrib_rig import FENCED, Site, migrated, serving
 from tests.servers import EmbeddedPostgres
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def world(postgres: EmbeddedPostgres) -> Iterator[World]:

@@ -17,6 +17,8 @@ from strangler_proxy.sync.dump import DumpFailed, Source
 from strangler_proxy.sync.link import connect
 from tests.servers import ROOT
 
+pytestmark = pytest.mark.long
+
 ROWS = 30_000
 SOURCE = Source(name="thing", schema="public", relation="thing", key=("id",))
 ABOUT = {"flag": "things", "epoch": 2}

@@ -22,6 +22,8 @@ from tests.integration.test_engine_tunnel import TEXT, UPGRADE, echo, frame, rea
 from tests.running_proxy import RunningProxy
 from tests.servers import ROOT, free_port
 
+pytestmark = pytest.mark.long
+
 PAGE = (ROOT / "docs" / "how-to" / "put-a-front-before-it.md").read_text()
 
 

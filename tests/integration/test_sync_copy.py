@@ -24,6 +24,8 @@ from strangler_proxy.sync.rows import rows_of
 from tests.integration.sync_rig import rig, start
 from tests.integration.sync_world import MANIFEST, World, build, columns
 
+pytestmark = pytest.mark.long
+
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 NAMES = (
     "id",

@@ -16,6 +16,8 @@ from tests.integration.sync_clients import prepare
 from tests.integration.sync_rig import ask, ready, rig, start
 from tests.integration.sync_world import World, build, until
 
+pytestmark = pytest.mark.long
+
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 
 

@@ -20,6 +20,8 @@ from strangler_proxy.sync.pace import Mode
 from tests.integration.sync_rig import ask, ready, rig, start, status
 from tests.integration.sync_world import World, build, until
 
+pytestmark = pytest.mark.long
+
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 
 
