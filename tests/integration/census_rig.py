@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ import psycopg
 from strangler_proxy.core.census import Counting, Mode, Place
 from strangler_proxy.core.manifest import Column, Manifest, Table
 from strangler_proxy.core.stage import Origin
-from strangler_proxy.local.postgres import binaries
 from strangler_proxy.sync.census import seen_since
 from strangler_proxy.sync.census_mode import set_mode
 from strangler_proxy.sync.link import Link, close, connect
@@ -92,14 +90,6 @@ class Project:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         return done.stdout + done.stderr
-
-    def psql(self, statement: str) -> str:
-        """As somebody types it."""
-        done = subprocess.run(
-            [str(binaries() / "psql"), "-X", "-v", "ON_ERROR_STOP=1", "-c", statement, self.url],
-            env={**os.environ, "PGAPPNAME": "psql"}, capture_output=True, text=True, timeout=30, check=True,
-        )  # fmt: skip
-        return done.stdout
 
     def _linked(self, work: Callable[[Link], Awaitable[T]]) -> T:
         async def run() -> T:
