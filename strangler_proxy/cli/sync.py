@@ -12,6 +12,7 @@ from rich.text import Text
 from strangler_proxy.cli import sync_census, sync_ddl, sync_manifest, sync_pause
 from strangler_proxy.cli.options import FlagArgument, ReasonOption
 from strangler_proxy.cli.output import Format, OutputOption, duration, grid, pairs, say, say_next, show
+from strangler_proxy.cli.sync_asking import asked
 from strangler_proxy.cli.tables import operations_table, stream_words
 
 Json = dict[str, Any]
@@ -160,26 +161,7 @@ for _verb in (sync_pause.pause, sync_pause.resume, sync_pause.preflight, sync_ce
 
 
 def _ask(flag: str, verb: str, body: Json, *, wait: bool, timeout: float) -> None:
-    from strangler_proxy.cli.client import Control, named
-    from strangler_proxy.cli.follow import follow
-
-    with Control() as control:
-        document = control.post(f"/v1/flags/{named('flag', flag)}/sync/{verb}", body)
-        operation: Json = document["operation"]
-        if wait:
-            say(f"{verb} of {flag}: operation {operation['id']}")
-            try:
-                document["operation"] = operation = follow(control, operation, timeout_s=timeout)
-            except KeyboardInterrupt:
-                say(f"detached: operation {operation['id']} goes on")
-                say_next(f"strangler operation show {operation['id']}")
-                raise
-    show(
-        document,
-        pairs(
-            ("flag", flag), ("operation", f"{operation['id']}: {operation['status']}"), ("result", operation["detail"])
-        ),
-    )
+    operation = asked(flag, verb, body, wait=wait, timeout=timeout)
     say_next(f"strangler flag show {flag}" if wait else f"strangler operation show {operation['id']}")
 
 

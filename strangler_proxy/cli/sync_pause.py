@@ -9,6 +9,7 @@ import typer
 
 from strangler_proxy.cli.options import FlagArgument, ReasonOption
 from strangler_proxy.cli.output import Format, OutputOption, ago, pairs, say, say_next, show
+from strangler_proxy.cli.sync_asking import asked
 from strangler_proxy.core.errors import NotAcknowledged
 
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ def resume(
 
     Example: strangler sync resume CAPABILITY
     """
-    operation = _ask(flag, "resume", reason, wait=wait, timeout=timeout)
+    operation = asked(flag, "resume", {"reason": reason}, wait=wait, timeout=timeout)
     say_next(f"strangler sync status {flag} --watch" if wait else f"strangler operation show {operation['id']}")
 
 
@@ -76,7 +77,7 @@ def preflight(
 
     Example: strangler sync preflight CAPABILITY
     """
-    operation = _ask(flag, "preflight", reason, wait=wait, timeout=timeout)
+    operation = asked(flag, "preflight", {"reason": reason}, wait=wait, timeout=timeout)
     say_next(f"strangler sync rehearse {flag}" if wait else f"strangler operation show {operation['id']}")
 
 
@@ -94,26 +95,6 @@ def say_large_queue(flag: str, stream: Json) -> None:
             f'{waiting} or more changes of "{flag}" wait while its stream is paused: resume it, or end it by'
             f" `strangler sync stop {flag}`"
         )
-
-
-def _ask(flag: str, verb: str, reason: str, *, wait: bool, timeout: float) -> Json:
-    from strangler_proxy.cli.client import Control, named
-    from strangler_proxy.cli.follow import follow
-
-    with Control() as control:
-        document = control.post(f"/v1/flags/{named('flag', flag)}/sync/{verb}", {"reason": reason})
-        operation: Json = document["operation"]
-        if wait:
-            say(f"{verb} of {flag}: operation {operation['id']}")
-            try:
-                document["operation"] = operation = follow(control, operation, timeout_s=timeout)
-            except KeyboardInterrupt:
-                say(f"detached: operation {operation['id']} goes on")
-                say_next(f"strangler operation show {operation['id']}")
-                raise
-    result = ("result", operation["detail"])
-    show(document, pairs(("flag", flag), ("operation", f"{operation['id']}: {operation['status']}"), result))
-    return operation
 
 
 def _until_paused(control: Any, flag: str, timeout_s: float) -> Json:
