@@ -28,6 +28,7 @@ from strangler_proxy.sync.ownership import Grant
 from strangler_proxy.sync.pace import Mode
 from strangler_proxy.sync.rows import Key, rows_of
 from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.touched import Looked, compare_touched, touch
 from strangler_proxy.sync.trouble import at
 from strangler_proxy.sync.verify import Look, Verification, verify_range
 from strangler_proxy.sync.write import Change, Failure, ordered, write
@@ -69,7 +70,7 @@ class Ends:
 class Wanted:
     """What a batch is to do. `limit` bounds its keys unless it is live; `look` is the range to verify, None for none.
 
-    `rows` bounds the chunk of a snapshot (0: `limit` does).
+    `rows` bounds the chunk of a snapshot (0: `limit` does). `touched`: compare keys that were applied lately, too.
     """
 
     mode: Mode
@@ -78,13 +79,15 @@ class Wanted:
     look: Look | None = None
     verification: Verification | None = None
     rows: int = 0
+    touched: bool = False
 
 
 @dataclass(slots=True)
 class Done:
     """What a batch did. `through`: source clock from before its snapshot; the copy is complete up to it if live.
 
-    `chunk_s`: how much of its time the chunk took.
+    `chunk_s`: how much of its time the chunk took. `mismatched` keys differ in the range that was looked at; `touched`
+    is what a look at keys applied lately has found, None where there was none.
     """
 
     through: dt.datetime
@@ -97,6 +100,7 @@ class Done:
     stuck: int = 0
     looked: bool = False
     mismatched: int = 0
+    touched: Looked | None = None
 
 
 async def run_batch(ends: Ends, progress: dict[str, TableProgress], wanted: Wanted) -> Done:
@@ -146,11 +150,13 @@ async def _apply(
             done.failures = await write(ends.target, ends.origin.other, ordered(changes, ends.layout.tables))
     await _keep_stuck(ends, done, stuck, keys)
     if wanted.mode is Mode.LIVE:
-        await _touch(ends, keys)
+        await touch(ends.target, flag, keys)
         await ends.target.execute(statement("batch", "replicated"), {"flag": flag, "through": done.through})
         if wanted.look is not None and not done.stuck:
             done.mismatched = await verify_range(ends.layout, ends.origin, ends.source, ends.target, wanted.look)
             done.looked = True
+        if wanted.touched and not done.stuck:
+            done.touched = await compare_touched(ends.layout, ends.origin, ends.source, ends.target)
     if wanted.verification is not None:
         await wanted.verification.keep(ends.target, flag, ends.origin, wanted.mode, done.stuck)
     return done
@@ -280,14 +286,6 @@ async def _keep_stuck(ends: Ends, done: Done, stuck: set[tuple[str, Key]], keys:
         }
         await ends.target.execute(statement("batch", "stick"), given)
     done.stuck = len((stuck - freed) | failed)
-
-
-async def _touch(ends: Ends, keys: dict[str, set[Key]]) -> None:
-    for table, some in keys.items():
-        await ends.target.execute(
-            statement("batch", "touch"),
-            {"flag": ends.layout.flag, "tbl": table, "keys": json.dumps([list(key) for key in sorted(some)])},
-        )
 
 
 async def mark_dirty(link: Link, flag: str, table: str, keys: Sequence[Key]) -> None:

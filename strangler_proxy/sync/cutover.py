@@ -28,8 +28,7 @@ from strangler_proxy.sync.ownership import read_grants, source_of
 from strangler_proxy.sync.preflight import preflight
 from strangler_proxy.sync.record import CutoverLost, Plan, Record
 from strangler_proxy.sync.recovery import abort_for_ever, complete, release_aborted, restore_vacuum
-from strangler_proxy.sync.rows import Key
-from strangler_proxy.sync.statements import statement
+from strangler_proxy.sync.touched import touched_keys
 from strangler_proxy.sync.verify import compare
 
 FENCE_LOCK_TIMEOUT_MS = 150
@@ -220,11 +219,7 @@ class Cutover:
 
     async def _check(self, both: Both, source: Origin) -> None:
         """Neither side moves now: what is not equal here would be lost."""
-        flag = self._manifest.flag
-        touched: dict[str, list[Key]] = {}
-        cursor = await both.links[source.other].execute(statement("cutover", "touched"), {"flag": flag})
-        for table, key in await cursor.fetchall():
-            touched.setdefault(table, []).append(tuple(key))
+        touched = await touched_keys(both.links[source.other], self._manifest.flag)
         problems = await compare(both.layout, both.links, source, touched)
         if problems:
             raise CutoverLost("the copy is not equal: " + "; ".join(problems))

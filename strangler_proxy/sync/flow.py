@@ -21,7 +21,8 @@ from strangler_proxy.sync.ownership import read_grants, source_of
 from strangler_proxy.sync.pace import FIRST_CHUNK, LARGEST_RANGE, SMALLEST_CHUNK, Mode, Pace, next_mode
 from strangler_proxy.sync.statements import statement
 from strangler_proxy.sync.status import StreamStatus
-from strangler_proxy.sync.verify import Verification
+from strangler_proxy.sync.touched import TouchedLooks
+from strangler_proxy.sync.verify import Look, Verification
 
 CHANNEL = b"LISTEN strangler_dirty"
 SHORTEST_WAIT_S = 0.01
@@ -62,6 +63,7 @@ class Flow:
         self._mode = Mode.CATCH_UP
         self._progress: dict[str, TableProgress] = {}
         self._verification = Verification(layout)
+        self._touched = TouchedLooks()
         self._epoch = 0
         self._backlog = 0
         self._keep_at = 0.0
@@ -140,7 +142,7 @@ class Flow:
             return False
         _, self._epoch, self._is_open, clock, waiting = row
         self._status.epoch = self._epoch
-        if waiting or now >= self._keep_at or self._verification.next_look(now) is not None:
+        if waiting or now >= self._keep_at or self._touched_due(now) or self._range_due(now) is not None:
             return False
         self._complete(clock, now)
         return True
@@ -160,7 +162,7 @@ class Flow:
     async def _batch(self, now: float) -> None:
         flag = self._layout.flag
         live = self._mode is Mode.LIVE
-        look = self._verification.next_look(now) if live else None
+        look = self._range_due(now) if live else None
         wanted = Wanted(
             mode=self._mode,
             limit=self._pace.keys,
@@ -168,12 +170,14 @@ class Flow:
             retry_stuck=bool(self._status.stuck) and now >= self._retry_at,
             look=look,
             verification=self._verification if now >= self._keep_at else None,
+            touched=live and self._touched_due(now),
         )
         done = await within(BATCH_TIMEOUT_S, run_batch(self._ends, self._progress, wanted), *self._ends_links())
         after = time.monotonic()
         self._note(done, wanted, now, after)
         if live:
             self._complete(done.through, now)
+            self._note_touched(done, after)
         else:
             self._backlog = max(self._backlog - done.keys, 0)
             self._learn(done, after - now)
@@ -198,6 +202,24 @@ class Flow:
             self._chunks.note(done.chunk_s * self._chunks.target_s / rest, done.rows)
         else:
             self._pace.note(seconds, done.keys)
+
+    def _range_due(self, now: float) -> Look | None:
+        """Nothing is compared while keys are stuck, which are known to differ."""
+        return None if self._status.stuck else self._verification.next_look(now)
+
+    def _touched_due(self, now: float) -> bool:
+        return not self._status.stuck and self._touched.due(now)
+
+    def _note_touched(self, done: Done, now: float) -> None:
+        flag, touched = self._layout.flag, done.touched
+        if touched is not None:
+            self._touched.looked(now, more=touched.more)
+        if done.keys:
+            self._touched.applied()
+        if touched is not None and touched.mismatched:
+            self._verification.found(touched.mismatched)
+            metrics.MISMATCHES.labels(flag).inc(touched.mismatched)
+            log.error("sync.touched_mismatch_found", flag=flag, keys=[str(each) for each in touched.told])
 
     def _note(self, done: Done, wanted: Wanted, began: float, ended: float) -> None:
         flag = self._layout.flag

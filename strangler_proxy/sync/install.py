@@ -87,21 +87,27 @@ async def trigger_states(link: Link, moved: MovedTable, origin: Origin) -> dict[
     return {row[0]: row[1] for row in await cursor.fetchall()}
 
 
+async def all_trigger_states(link: Link, layout: Layout, origin: Origin) -> list[tuple[MovedTable, dict[str, str]]]:
+    """The same for every table, in the manifest's order; all is asked before anything is waited for."""
+    query = statement("capture", "triggers")
+    async with link.pipeline():
+        asked = [(moved, await link.execute(query, {"table": moved.sides[origin].regclass})) for moved in layout.tables]
+    return [(moved, {row[0]: row[1] for row in await cursor.fetchall()}) for moved, cursor in asked]
+
+
 async def set_fence(link: Link, layout: Layout, origin: Origin, *, up: bool) -> None:
-    """Inside a transaction: put the fence of all tables up or down, in the manifest's order."""
-    for moved in layout.tables:
-        states = await trigger_states(link, moved, origin)
-        for trigger in fence_triggers(moved, origin):
-            if states.get(trigger) == ("A" if up else "D"):
-                continue
-            await link.execute(
-                template(
-                    "capture",
-                    "always" if up else "disable",
-                    table=moved.sides[origin].identifier,
-                    trigger=sql.Identifier(trigger),
-                )
-            )
+    """Inside a transaction: put the fence of all tables up or down, in the manifest's order.
+
+    Requests are held meanwhile, so the statements are sent together.
+    """
+    state, query = ("A", "always") if up else ("D", "disable")
+    known = await all_trigger_states(link, layout, origin)
+    async with link.pipeline():
+        for moved, states in known:
+            for trigger in fence_triggers(moved, origin):
+                if states.get(trigger) != state:
+                    names = {"table": moved.sides[origin].identifier, "trigger": sql.Identifier(trigger)}
+                    await link.execute(template("capture", query, **names))
 
 
 async def note_every_change(link: Link, layout: Layout, origin: Origin) -> None:

@@ -12,7 +12,7 @@ from strangler_proxy.core.flip import WAITED_LAG_S
 from strangler_proxy.core.manifest import Manifest
 from strangler_proxy.core.ports import FlagBoard
 from strangler_proxy.core.stage import Origin
-from strangler_proxy.sync.install import ALWAYS_ON, FENCES, fence_triggers, trigger_states
+from strangler_proxy.sync.install import ALWAYS_ON, FENCES, all_trigger_states, fence_triggers
 from strangler_proxy.sync.layout import Layout
 from strangler_proxy.sync.link import Link
 from strangler_proxy.sync.pace import Mode
@@ -95,8 +95,7 @@ async def _state(manifest: Manifest, links: Mapping[Origin, Link], source: Origi
 
 async def _triggers(layout: Layout, link: Link, origin: Origin, *, closed: bool) -> list[str]:
     problems: list[str] = []
-    for moved in layout.tables:
-        states = await trigger_states(link, moved, origin)
+    for moved, states in await all_trigger_states(link, layout, origin):
         wanted = dict.fromkeys(ALWAYS_ON, "A")
         wanted |= dict.fromkeys(fence_triggers(moved, origin), "A" if closed else "D")
         problems += [

@@ -151,9 +151,10 @@ async def decide(source: Link, layout: Layout, record: Record) -> None:
             raise CutoverLost("the record is not holding any more: somebody aborted it, or its time is over")
         if (await source.execute(statement("cutover", "hand_over"), given)).rowcount != 1:
             raise CutoverLost(f"the source is not closed at epoch {record.epoch}")
-        for moved in layout.tables:
-            rows = moved.sides[plan.source].rows_estimated
-            await source.execute(statement("cutover", "reverse_progress"), {**given, "tbl": moved.name, "rows": rows})
+        async with source.pipeline():
+            for moved in layout.tables:
+                progress = {**given, "tbl": moved.name, "rows": moved.sides[plan.source].rows_estimated}
+                await source.execute(statement("cutover", "reverse_progress"), progress)
         await source.execute(statement("cutover", "reverse_applied"), given)
 
 

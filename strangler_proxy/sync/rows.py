@@ -279,8 +279,13 @@ class Rows:
         cursor = await link.execute(query, self._key_values(keys))
         return {tuple(r[:width]): tuple(r[width:]) for r in await cursor.fetchall()}
 
-    async def totals(self, link: Link, money: Sequence[int], by: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Sums of columns by group, positions as in the manifest's columns."""
+    async def totals(
+        self, link: Link, money: Sequence[int], by: Sequence[int], keys: Sequence[Key] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Sums of columns by group, positions as in the manifest's columns; of these keys, or of all rows (None)."""
+        rows: sql.Composable = sql.SQL("{} AS t").format(self.side.identifier)
+        if keys is not None:
+            rows = sql.SQL("{} JOIN {} ON {}").format(self._keys, rows, self._matches)
         groups = [sql.SQL("{}::text").format(self.side.column(p, "t")) for p in by] or [sql.SQL("''").format()]
         query = template(
             "rows",
@@ -290,10 +295,11 @@ class Rows:
                 sql.SQL("trim_scale(coalesce(sum({}), 0)::numeric)::text").format(self.side.column(p, "t"))
                 for p in money
             ),
-            table=self.side.identifier,
+            rows=rows,
             group_by=shapes.comma(sql.SQL(str(number)) for number in range(1, len(groups) + 1)),
         )
-        return sorted(await (await link.execute(query)).fetchall(), key=repr)
+        cursor = await link.execute(query, None if keys is None else self._key_values(keys))
+        return sorted(await cursor.fetchall(), key=repr)
 
     async def highest(self, link: Link, position: int) -> int:
         """The largest value of a column, 0 where there is none."""

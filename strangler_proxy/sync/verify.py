@@ -86,13 +86,24 @@ async def verify_range(layout: Layout, origin: Origin, source: Link, target: Lin
     wrong = differing(
         await here.hashes(source, look.after, look.upto), await there.hashes(target, look.after, look.upto)
     )
-    told = wrong[:KEYS_TOLD]
-    look.wrong = where(look.moved, await here.canonicals(source, told), await there.canonicals(target, told), told)
+    look.wrong = await mark_differing(layout, look.moved, origin, source, target, wrong)
+    return max(1, len(wrong))
+
+
+async def mark_differing(
+    layout: Layout, moved: MovedTable, origin: Origin, source: Link, target: Link, keys: Sequence[Key]
+) -> list[Differing]:
+    """Have the next batch carry these keys over again; the first of them with the columns that differ."""
+    if not keys:
+        return []
+    told = keys[:KEYS_TOLD]
+    here, there = rows_of(moved, origin), rows_of(moved, origin.other)
+    wrong = where(moved, await here.canonicals(source, told), await there.canonicals(target, told), told)
     await source.execute(
         statement("batch", "mark_dirty"),
-        {"flag": layout.flag, "tbl": look.moved.name, "keys": json.dumps([list(key) for key in wrong])},
+        {"flag": layout.flag, "tbl": moved.name, "keys": json.dumps([list(key) for key in keys])},
     )
-    return max(1, len(wrong))
+    return wrong
 
 
 def where(
@@ -212,6 +223,12 @@ class Verification:
         self._position, self._began, self._wrong_in_pass = 0, None, 0
         return True
 
+    def found(self, mismatched: int) -> None:
+        """So many keys that were applied lately differ: a whole pass is due."""
+        self.verified, self._due_at = False, 0.0
+        self.mismatches += mismatched
+        self._wrong_in_pass += mismatched
+
     def to_json(self) -> dict[str, object]:
         """How far the pass under way is, and what the last ones found, oldest first."""
         tables = len(self._layout.tables)
@@ -233,7 +250,7 @@ class Verification:
         if row is not None:
             self.verified_at, self._asked_at = row
         if finished is not None:
-            await target.execute(statement("batch", "untouch"), {"flag": flag, "before": finished})
+            await target.execute(statement("touched", "untouch"), {"flag": flag, "before": finished})
 
 
 async def compare(
@@ -242,13 +259,14 @@ async def compare(
     """After the fence and the catch-up, when neither side moves: what differs, one sentence each; empty if nothing.
 
     Both sides work at the same time, for requests are held meanwhile. Small tables whole, large ones by the keys
-    applied since the last clean pass; totals of every table that has some.
+    applied since the last clean pass and not looked at since; totals of the same rows, where there is money.
     """
     problems: list[str] = []
     source, target = links[origin], links[origin.other]
     for moved in layout.tables:
         here, there = rows_of(moved, origin), rows_of(moved, origin.other)
         side = moved.sides[origin]
+        keys: list[Key] | None = None
         if side.rows_estimated <= WHOLE_ROWS and side.rows_estimated * side.row_bytes <= WHOLE_BYTES:
             ours, theirs = await asyncio.gather(here.checksum(source, None, None), there.checksum(target, None, None))
             if ours != theirs:
@@ -258,18 +276,20 @@ async def compare(
             wrong = differing(*await asyncio.gather(here.hashes_of(source, keys), there.hashes_of(target, keys)))
             if wrong:
                 problems.append(f"table {moved.name!r}: {len(wrong)} of {len(keys)} touched rows differ")
-        problems += await _totals(moved, links, origin)
+        problems += await _totals(moved, links, origin, keys)
     return problems
 
 
-async def _totals(moved: MovedTable, links: Mapping[Origin, Link], origin: Origin) -> list[str]:
+async def _totals(
+    moved: MovedTable, links: Mapping[Origin, Link], origin: Origin, keys: Sequence[Key] | None
+) -> list[str]:
     if not moved.table.money:
         return []
     names = moved.table.column_names(Origin.MONOLITH)
     money = [names.index(column) for column in moved.table.money]
     by = [names.index(column) for column in moved.table.money_by]
     ours, theirs = await asyncio.gather(
-        rows_of(moved, origin).totals(links[origin], money, by),
-        rows_of(moved, origin.other).totals(links[origin.other], money, by),
+        rows_of(moved, origin).totals(links[origin], money, by, keys),
+        rows_of(moved, origin.other).totals(links[origin.other], money, by, keys),
     )
     return [] if ours == theirs else [f"table {moved.name!r}: totals {ours} at the source, {theirs} at the target"]

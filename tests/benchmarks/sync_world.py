@@ -38,6 +38,8 @@ MANIFEST = Manifest(
             key=("id",),
             columns=columns(*(f"{here}:{there}" for here, there in zip(NAMES, OTHERS, strict=True))),
             sequence="id",
+            money=("amount",),
+            money_by=("currency",),
         ),
     ),
 )

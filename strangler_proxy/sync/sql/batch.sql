@@ -84,14 +84,5 @@ ON CONFLICT (flag, tbl, pk) DO UPDATE SET error = excluded.error, tries = s.trie
 -- name: unstick
 DELETE FROM strangler.stuck WHERE flag = %(flag)s AND tbl = %(tbl)s AND pk = %(pk)s
 
--- name: touch
-INSERT INTO strangler.touched (flag, tbl, pk)
-SELECT %(flag)s, %(tbl)s, ARRAY(SELECT jsonb_array_elements_text(k)) FROM jsonb_array_elements(%(keys)s::jsonb) AS k
-ON CONFLICT (flag, tbl, pk) DO UPDATE SET at = clock_timestamp()
-
--- name: untouch
--- What was applied before a complete verification began was part of it.
-DELETE FROM strangler.touched WHERE flag = %(flag)s AND at < %(before)s
-
 -- name: target_clock
 SELECT clock_timestamp()

@@ -95,9 +95,6 @@ SELECT pg_get_serial_sequence(%(table)s, %(column)s)
 -- name: last_value
 SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {sequence}
 
--- name: touched
-SELECT tbl, pk FROM strangler.touched WHERE flag = %(flag)s
-
 -- name: lock_table
 -- As ALTER TABLE ... ENABLE TRIGGER locks it: waits for the transactions that write, and stops every later one.
 LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE

@@ -76,7 +76,7 @@ SELECT {key_texts} FROM {table} AS t {after} ORDER BY {order} OFFSET %(rows)s LI
 
 -- name: totals
 -- Sums by group.
-SELECT {groups}, {sums} FROM {table} AS t GROUP BY {group_by} ORDER BY {group_by}
+SELECT {groups}, {sums} FROM {rows} GROUP BY {group_by} ORDER BY {group_by}
 
 -- name: highest
 -- The largest value of a column that a sequence feeds.
