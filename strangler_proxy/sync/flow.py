@@ -19,6 +19,7 @@ from strangler_proxy.sync.layout import Layout
 from strangler_proxy.sync.link import Link, within
 from strangler_proxy.sync.ownership import read_grants, source_of
 from strangler_proxy.sync.pace import FIRST_CHUNK, LARGEST_RANGE, SMALLEST_CHUNK, Mode, Pace, next_mode
+from strangler_proxy.sync.references import carry_tombstones
 from strangler_proxy.sync.statements import statement
 from strangler_proxy.sync.status import StreamStatus
 from strangler_proxy.sync.touched import TouchedLooks
@@ -78,6 +79,7 @@ class Flow:
             now = time.monotonic()
             if now >= self._keep_at:
                 await within(LOOK_TIMEOUT_S, self._measure(), self._listener)
+                await within(LOOK_TIMEOUT_S, self._carry_tombstones(), *self._ends_links())
             self._set_mode()
             if self._mode is Mode.LIVE and await within(LOOK_TIMEOUT_S, self._nothing_to_do(now), *self._all_links()):
                 if await within(LOOK_TIMEOUT_S, self._turned(), *self._ends_links()):
@@ -134,6 +136,10 @@ class Flow:
         if row is not None:
             self._backlog = row[0]
             self._status.dirty_keys, self._status.oldest_key_s = row[0], row[1]
+
+    async def _carry_tombstones(self) -> None:
+        tables = [moved.table for moved in self._layout.tables]
+        await carry_tombstones(self._layout.flag, tables, self._links)
 
     async def _nothing_to_do(self, now: float) -> bool:
         """One look at the source; True when nothing waits, nothing is due, and so the copy is complete by now."""
@@ -211,15 +217,14 @@ class Flow:
         return not self._status.stuck and self._touched.due(now)
 
     def _note_touched(self, done: Done, now: float) -> None:
-        flag, touched = self._layout.flag, done.touched
+        touched = done.touched
         if touched is not None:
             self._touched.looked(now, more=touched.more)
         if done.keys:
             self._touched.applied()
         if touched is not None and touched.mismatched:
             self._verification.found(touched.mismatched)
-            metrics.MISMATCHES.labels(flag).inc(touched.mismatched)
-            log.error("sync.touched_mismatch_found", flag=flag, keys=[str(each) for each in touched.told])
+            self._tell_mismatch(touched.told[0].table, touched.mismatched)
 
     def _note(self, done: Done, wanted: Wanted, began: float, ended: float) -> None:
         flag = self._layout.flag
@@ -235,10 +240,7 @@ class Flow:
             self._status.rows_per_s = done.rows / max(ended - began, 1e-4)
             log.debug("sync.chunk_copied", flag=flag, rows=done.rows, seconds=round(ended - began, 3))
         if done.mismatched:
-            metrics.MISMATCHES.labels(flag).inc(done.mismatched)
-            log.error(
-                "sync.mismatch_found", flag=flag, table=wanted.look and wanted.look.moved.name, keys=done.mismatched
-            )
+            self._tell_mismatch("" if wanted.look is None else wanted.look.moved.name, done.mismatched)
         if done.failures:
             self._watch.hurry()
         if done.stuck > self._status.stuck:
@@ -250,6 +252,10 @@ class Flow:
                 )  # fmt: skip
         self._status.stuck = done.stuck
         self._status.epoch = done.source_epoch
+
+    def _tell_mismatch(self, table: str, keys: int) -> None:
+        metrics.MISMATCHES.labels(self._layout.flag).inc(keys)
+        log.error("sync.mismatch_found", flag=self._layout.flag, table=table, keys=keys)
 
     def _complete(self, through: dt.datetime, looked_at: float) -> None:
         self._status.through = through

@@ -19,6 +19,7 @@ from strangler_proxy.sync import shapes
 from strangler_proxy.sync.layout import Layout, MovedTable, read_layout
 from strangler_proxy.sync.link import DataUnavailable, Link, first_line
 from strangler_proxy.sync.noted import noted_text, shape_of
+from strangler_proxy.sync.references import install_references, references_of
 from strangler_proxy.sync.statements import statement, template
 
 CAPTURE_TRIGGERS = ("strangler_capture_insert", "strangler_capture_update", "strangler_capture_delete")
@@ -38,12 +39,13 @@ _TRIES = 30
 
 
 async def install(manifest: Manifest, links: Mapping[Origin, Link]) -> Layout:
-    """Schema, first grant, triggers; the target's fence is up at once.
+    """Schema, first grant, triggers; the target's fence is up at once, and what soft references do on deletion.
 
     An ownership record that exists stays as it is. Locks on the application's tables are asked for with a short
     time-out and many tries. Raises DeclarationError, and DataUnavailable when the locks cannot be had.
     """
     layout = await read_layout(manifest, links)
+    references = await references_of(manifest, links[Origin.MONOLITH])
     for origin in (Origin.EXTRACTED, Origin.MONOLITH):
         link = links[origin]
         try:
@@ -59,6 +61,9 @@ async def install(manifest: Manifest, links: Mapping[Origin, Link]) -> Layout:
                 f"table {moved.sides[origin].name!r}",
                 functools.partial(_install_table, link, layout.flag, moved, origin),
             )
+    monolith = links[Origin.MONOLITH]
+    what = "a table that soft references name"
+    await _with_tries(monolith, what, functools.partial(install_references, monolith, layout.flag, references))
     return layout
 
 

@@ -20,6 +20,7 @@ from strangler_proxy.sync import retire_record
 from strangler_proxy.sync.install import trigger_states
 from strangler_proxy.sync.layout import Layout, MovedTable
 from strangler_proxy.sync.link import DataUnavailable, Link
+from strangler_proxy.sync.references import drop_references
 from strangler_proxy.sync.retire_record import ForeignKey, OldTable, Retirement
 from strangler_proxy.sync.statements import statement, template
 
@@ -70,6 +71,7 @@ async def set_aside(link: Link, layout: Layout) -> tuple[OldTable, ...]:
             await link.execute(
                 template("retire", "drop_foreign_key", table=key.identifier, constraint=sql.Identifier(key.name))
             )
+        await drop_references(link, layout.flag)
         for moved, table in zip(layout.tables, tables, strict=True):
             await drop_triggers(link, moved, Origin.MONOLITH)
             await _set_one_aside(link, layout.flag, table)

@@ -26,6 +26,7 @@ from strangler_proxy.sync.ownership import open_ownership, read_grants
 from strangler_proxy.sync.paused import mend
 from strangler_proxy.sync.promotion import promote
 from strangler_proxy.sync.record import open_records
+from strangler_proxy.sync.references import references_of
 from strangler_proxy.sync.retire import retire
 from strangler_proxy.sync.retire_drop import drop_tables
 from strangler_proxy.sync.retire_undo import undo
@@ -175,6 +176,11 @@ class Operations:
                     return Outcome(status="refused", detail="\n".join(there))
             layout = await within(_INSTALL_TIMEOUT_S, install(manifest, links), *links.values())
             await steps("install", f"{len(layout.tables)} tables, capture and fence on both sides")
+            references = await within(
+                READ_TIMEOUT_S, references_of(manifest, links[Origin.MONOLITH]), links[Origin.MONOLITH]
+            )
+            for note in references.notes:
+                await steps("reference", note)
             grants = await within(READ_TIMEOUT_S, read_grants(links, manifest.flag), *links.values())
         finally:
             await close(*links.values())

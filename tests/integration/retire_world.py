@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from strangler_proxy.core.manifest import Manifest, Table
+from strangler_proxy.core.manifest import Manifest, OnDelete, SoftReference, Table
 from strangler_proxy.core.ports import Operation
 from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.store import Store
@@ -53,6 +53,7 @@ MANIFEST = Manifest(
             key=("id",),
             columns=columns("id", "shopper_id:buyer", "amount", "note"),
             money=("amount",),
+            soft_references=(SoftReference(column="note", references="shopper.name", on_delete=OnDelete.TOMBSTONE),),
         ),
         Table(
             monolith="charge_back",

@@ -35,6 +35,8 @@ pytestmark = pytest.mark.long
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 
+REFERENCES = "SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'reference%'"
+
 
 @pytest.fixture
 def world(make_database: Callable[[str], str]) -> Iterator[World]:
@@ -87,6 +89,7 @@ async def test_the_old_tables_are_dumped_set_aside_and_can_only_be_read(world: W
         app.execute("DELETE FROM shopper WHERE id = 2")
         triggers = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^strangler_(fence|capture|report|truncate)'"
         assert (world.value(M, triggers), world.value(E, triggers)) == (0, 0)
+        assert world.value(M, REFERENCES) == 0
         world.app(E).execute("UPDATE charge SET note = 'goes on'")
         again = await retire(store, world, dump)
         assert (again.status, "retired already" in again.detail) == ("done", True)
@@ -198,6 +201,7 @@ async def test_it_is_undone_with_names_foreign_keys_fence_and_stage_and_can_be_d
         assert done.status == "done", done.detail
         assert await stage_of(store, world) is Stage.EXTRACTED
         assert constraints(world) == {"charge_shopper_id_fkey": True, "parcel_charge_id_fkey": True}
+        assert world.value(M, REFERENCES) == 1
         with pytest.raises(psycopg.Error, match="strangler fence"):
             world.app(M).execute("UPDATE charge SET note = 'x'")
         assert (

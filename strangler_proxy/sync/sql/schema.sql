@@ -63,6 +63,19 @@ CREATE TABLE IF NOT EXISTS strangler.touched (
     PRIMARY KEY (flag, tbl, pk)
 );
 
+-- Values of other capabilities' keys whose rows were deleted, where a soft reference is declared `tombstone` or `event`.
+-- Noted in the monolith's database, carried to the other side. Applications read it.
+CREATE TABLE IF NOT EXISTS strangler.gone (
+    flag    text NOT NULL,
+    tbl     text NOT NULL,
+    col     text NOT NULL,
+    value   text NOT NULL,
+    at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    carried boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (flag, tbl, col, value)
+);
+CREATE INDEX IF NOT EXISTS gone_waiting ON strangler.gone (flag) WHERE NOT carried;
+
 -- Kept by an owner that was lost and is back: what it had not handed on when its copy was promoted.
 CREATE TABLE IF NOT EXISTS strangler.unreplicated (
     flag     text NOT NULL,
@@ -129,7 +142,7 @@ END
 $$;
 
 GRANT USAGE ON SCHEMA strangler TO PUBLIC;
-GRANT SELECT ON strangler.ownership TO PUBLIC;
+GRANT SELECT ON strangler.ownership, strangler.gone TO PUBLIC;
 
 -- name: one_index
 ALTER TABLE strangler.dirty DROP CONSTRAINT dirty_pkey, ADD PRIMARY KEY (flag, id);
