@@ -25,7 +25,9 @@ from strangler_proxy.sync.statements import statement
 RANGE_ROWS = 5_000
 """Of the first range; the next ones are as large as one batch can compare in RANGE_S."""
 
-RANGE_S = 0.15
+RANGE_S = 0.2
+"""What is written meanwhile waits as long."""
+
 RANGE_BYTES = 1 << 26
 WHOLE_ROWS = 20_000
 WHOLE_BYTES = 1 << 26
@@ -73,8 +75,9 @@ class Look:
 async def verify_range(layout: Layout, origin: Origin, source: Link, target: Link, look: Look) -> int:
     """Compare one range inside a live batch; the number of keys that differ, which are marked dirty at the source."""
     here, there = rows_of(look.moved, origin), rows_of(look.moved, origin.other)
-    row = await (await target.execute(statement("batch", "target_clock"))).fetchone()
-    look.clock = None if row is None else row[0]
+    if look.after is None:  # perhaps the first range of a pass
+        row = await (await target.execute(statement("batch", "target_clock"))).fetchone()
+        look.clock = None if row is None else row[0]
     began = time.monotonic()
     look.upto = await here.bound(source, look.after, look.limit)
     ours, theirs = await asyncio.gather(
