@@ -26,7 +26,9 @@ NOW_AND_THEN = tuple(f"rarely-{kind}" for kind in KINDS)
 """So seldom that the mirror's breaker stays closed: all is mirrored, every answer differs, and the judge is busy."""
 LOADS = [pytest.param(SICK, 1.0, id="sick")]
 """Kinds, and by how many milliseconds the p99 may rise."""
-if "MINUTES" in os.environ:  # harder, and at length only: `make shadow-proof`; the judge shares two cores with everybody
+if (
+    "MINUTES" in os.environ
+):  # harder, and at length only: `make shadow-proof`; the judge shares two cores with everybody
     LOADS.append(pytest.param(NOW_AND_THEN, 2.0, id="sick now and then"))
 ENOUGH = 30
 """Blocks, for a median that says something on a machine that others use, too."""
@@ -103,7 +105,9 @@ class Clock:
 
 
 @pytest.mark.parametrize(("paths", "slower_ms"), LOADS)
-def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(tmp_path: Path, paths: Sequence[str], slower_ms: float) -> None:
+def test_the_authoritative_answer_is_as_quick_and_memory_is_flat(
+    tmp_path: Path, paths: Sequence[str], slower_ms: float
+) -> None:
     upstream = "tests.acceptance.shadow_upstream"
     (tmp_path / "plain").mkdir()
     with (

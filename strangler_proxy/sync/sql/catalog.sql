@@ -1,8 +1,9 @@
 -- name: relation
--- A relation as this role sees it; no row where there is none. Rows are estimated by density, as the planner does.
+-- A relation as this role sees it; no row where there is none. Rows are estimated by density, as the planner does. Of a
+-- table of some pages nobody knows how long a row is.
 SELECT n.nspname, c.relname, s.rows, pg_has_role(c.relowner, 'USAGE'), c.relkind::text, c.relispartition,
        EXISTS (SELECT FROM pg_inherits AS i WHERE c.oid IN (i.inhparent, i.inhrelid)), row_security_active(c.oid),
-       CASE WHEN c.relkind = 'r' THEN pg_table_size(c.oid) / greatest(s.rows, 1) ELSE 0 END
+       CASE WHEN c.relkind = 'r' AND pg_table_size(c.oid) > 65536 THEN pg_table_size(c.oid) / greatest(s.rows, 1) ELSE 0 END
 FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
     SELECT CASE WHEN c.relkind <> 'r' THEN 0
