@@ -26,6 +26,9 @@ from strangler_proxy.sync.touched import TouchedLooks
 from strangler_proxy.sync.verify import Look, Verification
 
 CHANNEL = b"LISTEN strangler_dirty"
+ASKED = "verify"
+"""What a stream is told by whoever has asked for a verification."""
+
 SHORTEST_WAIT_S = 0.01
 LONGEST_WAIT_S = 0.05
 """From look to look where nothing comes: capture does not tell, as NOTIFY would make the writers' commits queue."""
@@ -161,8 +164,9 @@ class Flow:
         return grants is not None and source_of(grants) is not self._source
 
     async def _wait(self) -> None:
-        async for _ in self._listener.notifies(timeout=self._wait_s, stop_after=1):
-            pass  # from a cutover
+        async for told in self._listener.notifies(timeout=self._wait_s, stop_after=1):  # by a cutover, or
+            if told.payload == ASKED:
+                self._keep_at = 0.0
         self._wait_s = min(LONGEST_WAIT_S, self._wait_s * 2)
 
     async def _batch(self, now: float) -> None:
@@ -192,6 +196,7 @@ class Flow:
         if look is not None and done.looked and self._verification.note(look, done.mismatched, after):
             log.info("sync.verified", flag=flag, clean=self._verification.verified)
             self._keep_at = 0.0
+            self._status.awaited = True
         self._status.verified, self._status.verified_at = self._verification.verified, self._verification.verified_at
         self._status.mismatches = self._verification.mismatches
         if look is not None:

@@ -132,9 +132,9 @@ async def caught_up(source: Link, flag: str) -> bool:
     return bool(row and row[0])
 
 
-async def wake(link: Link, flag: str) -> None:
-    """Have the applier look at once."""
-    await link.execute(statement("cutover", "wake"), {"flag": flag})
+async def wake(link: Link, word: str) -> None:
+    """Have the applier look at once, and tell it why: a flag's cutover, or `flow.ASKED`."""
+    await link.execute(statement("cutover", "wake"), {"word": word})
 
 
 async def decide(source: Link, layout: Layout, record: Record) -> None:

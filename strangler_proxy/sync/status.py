@@ -33,6 +33,7 @@ class StreamStatus:
     fresh_at: float | None = None  # monotonic time from before the last look by which the target was complete
     tables: list[TableProgress] = field(default_factory=list)
     verification: dict[str, object] = field(default_factory=dict)
+    awaited: bool = False  # somebody waits for what it says now: published at once
 
     def to_json(self) -> dict[str, object]:
         """The published form; `owner` is the source, as rows flow from the owner."""

@@ -169,7 +169,8 @@ class Stream:
         while True:
             try:
                 told = await self._tell_replicated(told)
-                if time.monotonic() >= publish_at:
+                if self.status.awaited or time.monotonic() >= publish_at:
+                    self.status.awaited = False
                     publish_at = time.monotonic() + PUBLISH_S
                     await self._publish()
             except StoreUnavailable as error:

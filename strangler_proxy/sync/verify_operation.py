@@ -13,16 +13,18 @@ from strangler_proxy.core.ports import SyncBoard
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync.cutover import Outcome, Step
 from strangler_proxy.sync.ends import READ_TIMEOUT_S
+from strangler_proxy.sync.flow import ASKED
 from strangler_proxy.sync.link import Link, close, connect, within
 from strangler_proxy.sync.ownership import read_grants, source_of
 from strangler_proxy.sync.pace import Mode
+from strangler_proxy.sync.record import wake
 from strangler_proxy.sync.statements import statement
 
 PASSES = 5
 """A repair looks so many times whether the copy is equal by now."""
 
 LIMIT_S = 6 * 3600.0
-_POLL_S = 0.2
+_POLL_S = 0.1
 _SILENT_S = 30.0
 _TELL_S = 2.0
 
@@ -71,6 +73,7 @@ async def _ask(manifest: Manifest, urls: Mapping[Origin, str]) -> dt.datetime | 
         given = {"flag": manifest.flag}
         cursor = await within(READ_TIMEOUT_S, target.execute(statement("batch", "ask_verification"), given), target)
         row = await cursor.fetchone()
+        await within(READ_TIMEOUT_S, wake(links[source], ASKED), links[source])
         return None if row is None else row[0]
     finally:
         await close(*links.values())

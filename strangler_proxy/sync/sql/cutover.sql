@@ -25,7 +25,7 @@ SELECT NOT EXISTS (SELECT FROM strangler.dirty WHERE flag = %(flag)s)
 
 -- name: wake
 -- The applier listens; it need not wait for its next poll.
-SELECT pg_notify('strangler_dirty', %(flag)s)
+SELECT pg_notify('strangler_dirty', %(word)s)
 
 -- name: decide
 -- The decision: one row, or somebody aborted it, or its time is over.
