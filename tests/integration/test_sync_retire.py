@@ -19,6 +19,7 @@ from strangler_proxy.core.stage import Origin, Stage
 from strangler_proxy.sync.retire import retire as run_retire
 from strangler_proxy.sync.statements import statement
 from tests.integration.retire_world import (
+    MANIFEST,
     as_worker,
     at_extracted,
     charges,
@@ -28,7 +29,7 @@ from tests.integration.retire_world import (
     same,
     stage_of,
 )
-from tests.integration.sync_rig import ask, proxy, rig, start
+from tests.integration.sync_rig import ask, cut_over, proxy, rig, start
 from tests.integration.sync_world import World, until
 
 pytestmark = pytest.mark.long
@@ -119,6 +120,28 @@ async def test_everything_that_refuses_is_told_at_once_and_a_dry_run_says_what_w
         assert not (tmp_path / "no").exists()
         assert world.value(M, "SELECT to_regclass('strangler.retired') IS NULL")
         assert await stage_of(store, world) is Stage.MONOLITH
+
+
+async def test_a_stale_verification_and_columns_that_stay_refuse_it(
+    make_database: Callable[[str], str], tmp_path: Path
+) -> None:
+    charge, back = MANIFEST.tables
+    split = dataclasses.replace(
+        charge, columns=tuple(each for each in charge.columns if each.monolith != "note"), soft_references=()
+    )
+    world = charges(make_database, dataclasses.replace(MANIFEST, tables=(split, back)))
+    try:
+        async with rig(world) as store:
+            await start(store, world)
+            assert (await cut_over(store, world, E)).status == "done"
+            with psycopg.connect(world.urls[M], autocommit=True) as owner:
+                owner.execute("UPDATE strangler.applied SET verified_at = verified_at - interval '25 hours'")
+            done = await retire(store, world, tmp_path / "no", dry_run="yes")
+    finally:
+        world.close()
+    assert done.status == "refused"
+    assert "the copy was found equal 25.0 h ago, needed are less than 24 h" in done.detail
+    assert "charge: some columns stay with the monolith, so the table cannot go" in done.detail
 
 
 async def test_who_was_seen_at_the_old_tables_refuses_it_by_name(world: World, tmp_path: Path) -> None:
