@@ -37,7 +37,7 @@ soak: $(READY) ## 10,000 bad clients, 200 slow readers, 1 GiB up and down: memor
 prove: $(READY) ## cutovers under faults, judged by a checker (MINUTES=5, SEED= for the same again, CAST=full)
 	$(BIN)/python -m tests.prove.run
 
-prove-directed: $(READY) ## every step of a cutover, before and after, killed, stopped and cut off (about 15 minutes)
+prove-directed: $(READY) ## every step of a cutover, before and after, killed, stopped and cut off (about 25 minutes)
 	$(BIN)/python -m tests.prove.run --directed
 
 prove-bugs: $(READY) ## twenty seeded bugs: which of them the proof catches (about 15 minutes)

@@ -150,27 +150,34 @@ async def _one(flag: str, link: Link, table: Table, reference: SoftReference) ->
         "reference": sql.Literal(f"{table.monolith}.{reference.column}"),
         "flag": sql.Literal(flag),
     }
+    await _named(link, named_table, named_column, as_owner=True)
     await link.execute(template("references", "try", **{**parts, "named_table": named.identifier}))
     if rule is OnDelete.REFUSE:
         return named, [template("references", "refuse", **parts)], "deleting is refused while a row names it"
     does = [template("references", "tombstone", **parts)]
     said = f"what is deleted of {named_table} is noted in strangler.gone"
     if rule is OnDelete.EVENT:
-        outbox = await _named(link, OUTBOX, "event", _NO_OUTBOX)
+        outbox = await _named(link, OUTBOX, "event", otherwise=_NO_OUTBOX)
         event = sql.Literal(f"{named_table}.deleted")
         does.append(template("references", "event", outbox=outbox.identifier, event=event, **parts))
         said += f", and told as event {named_table}.deleted"
     return named, does, said
 
 
-async def _named(link: Link, table: str, column: str, otherwise: str = "") -> _Named:
+async def _named(link: Link, table: str, column: str, *, as_owner: bool = False, otherwise: str = "") -> _Named:
+    """Where a table is. Raises DeclarationError: it is not there, has no such column, or this role may not use it."""
     given = {"table": _regclass(table), "column": column}
     row = await (await link.execute(statement("references", "place"), given)).fetchone()
     if row is None:
         raise DeclarationError([otherwise or f"there is no table {table!r} in the monolith's database"])
-    if not row[2]:
+    schema, name, has_column, like_owner, owner, may_insert, role = row
+    if not has_column:
         raise DeclarationError([f"table {table!r} has no column {column!r}"])
-    return _Named(schema=row[0], table=row[1])
+    if as_owner and not like_owner:
+        raise DeclarationError([f"a trigger on {table} needs its owner's role: GRANT {owner} TO {role}"])
+    if otherwise and not may_insert:
+        raise DeclarationError([f"the worker's role may not write to {table}: GRANT INSERT ON {table} TO {role}"])
+    return _Named(schema=schema, table=name)
 
 
 async def _installed(link: Link, flag: str) -> dict[str, _Named]:

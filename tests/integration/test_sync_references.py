@@ -135,6 +135,20 @@ async def test_another_rule_takes_the_place_of_the_former_and_none_leaves_nothin
         delete(world, "bonn")
 
 
+async def test_a_privilege_that_is_missing_is_named(world: World) -> None:
+    with psycopg.connect(world.urls[M], autocommit=True) as owner:
+        owner.execute("CREATE TABLE town (code text PRIMARY KEY)")
+        async with rig(declare(world, OnDelete.REFUSE, "town.code")) as store:
+            done = await ask(store, "sync_start", "people")
+            assert done.detail == (
+                "soft reference tally.place to town.code: a trigger on town needs its owner's role: "
+                "GRANT postgres TO test_sync"
+            )
+            owner.execute("ALTER TABLE town OWNER TO test_app_monolith")
+            done = await ask(store, "sync_start", "people")
+            assert done.status == "done", done.detail
+
+
 @pytest.mark.parametrize(
     ("references", "said"),
     [

@@ -68,7 +68,9 @@ WHERE k.contype = 'f' AND cardinality(k.conkey) = 1 AND k.conrelid = to_regclass
   AND k.confrelid = to_regclass(%(named_table)s) AND here.attname = %(column)s AND there.attname = %(named)s
 
 -- name: place
-SELECT n.nspname, c.relname, a.attname IS NOT NULL
+-- Where a table is, whether it has the column, and whether this role may do as its owner does, and write.
+SELECT n.nspname, c.relname, a.attname IS NOT NULL, pg_has_role(c.relowner, 'USAGE'), pg_get_userbyid(c.relowner),
+       has_table_privilege(c.oid, 'INSERT'), current_user
 FROM pg_class AS c
 JOIN pg_namespace AS n ON n.oid = c.relnamespace
 LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = %(column)s AND NOT a.attisdropped
