@@ -16,6 +16,8 @@ from tests.integration.sync_clients import prepare
 from tests.integration.sync_rig import ask, cut_over, declared, rig, start
 from tests.integration.sync_world import MANIFEST, World, build, until
 
+pytestmark = pytest.mark.long
+
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 GONE = "SELECT array_agg(ROW(tbl, col, value)::text ORDER BY value) FROM strangler.gone"
 KEY = "ALTER TABLE tally ADD CONSTRAINT named_city FOREIGN KEY (place) REFERENCES city (code)"
