@@ -94,12 +94,15 @@ def compare(
         why = "cut off: " + ", ".join(f"{name} {count}" for name, count in sorted(found.cuts.items()))
     if not why and found.more:
         why = f"{found.more} more differences were not looked at"
-    return replace(
-        _of(control, candidate, _outcome(covered, why), why=why),
+    return Comparison(
+        outcome=_outcome(covered, why),
+        why=why,
         differences=tuple(covered),
         notes=control.notes + candidate.notes + _effect_notes(control, candidate),
         more=found.more,
         cuts=dict(found.cuts),
+        control_ms=control.duration_ms,
+        candidate_ms=candidate.duration_ms,
     )
 
 

@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 DECODED_BYTES = 8 * 1024 * 1024
@@ -82,10 +83,12 @@ def charset(content_type: str, body: bytes) -> str:
     for mark, name in _BOMS:
         if body.startswith(mark):
             return name
-    named = _CHARSET.search(content_type)
-    if named is None and (meta := _META.search(body[:2_048])) is not None:
+    if named := _named(content_type):
+        return named
+    head = body[:2_048]
+    if b"<" in head and (meta := _META.search(head)) is not None:
         return _known(meta.group(1).decode("ascii"))
-    return _known(named.group(1)) if named is not None else "utf-8"
+    return "utf-8"
 
 
 def text(body: bytes, content_type: str) -> tuple[str, str]:
@@ -104,6 +107,13 @@ def text(body: bytes, content_type: str) -> tuple[str, str]:
         return body.decode("utf-8", "surrogateescape"), f"invalid {name} at byte {error.start}"
     except (LookupError, UnicodeError):
         return body.decode("utf-8", "surrogateescape"), f"not text in {name}"
+
+
+@lru_cache(maxsize=256)
+def _named(content_type: str) -> str:
+    """The charset that a Content-Type names, empty if it names none."""
+    named = _CHARSET.search(content_type)
+    return "" if named is None else _known(named.group(1))
 
 
 def _known(name: str) -> str:

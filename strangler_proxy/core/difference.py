@@ -134,7 +134,10 @@ class Found:
 
     def all(self) -> tuple[Difference, ...]:
         """What was found, in the order of finding."""
-        return tuple(replace(first, count=self.counts[key]) for key, first in self.firsts.items())
+        return tuple(
+            first if (count := self.counts[key]) == first.count else replace(first, count=count)
+            for key, first in self.firsts.items()
+        )
 
 
 def same(a: object, b: object) -> bool:

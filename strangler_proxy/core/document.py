@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -82,7 +83,12 @@ def form_of(content_type: str) -> Form:
     >>> form_of("application/problem+json; charset=utf-8")
     <Form.JSON: 'json'>
     """
-    media = content_type.partition(";")[0].strip().lower()
+    return _form_of(content_type.partition(";")[0])
+
+
+@lru_cache(maxsize=256)
+def _form_of(media: str) -> Form:
+    media = media.strip().lower()
     if media.endswith(("/json", "+json")):
         return Form.JSON
     if media in ("text/html", "application/xhtml+xml"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from strangler_proxy.core.decoding import charset
@@ -99,9 +100,13 @@ def _content_type(walk: Walk, control: Observation, candidate: Observation) -> N
 
 def _media(seen: Observation) -> object:
     value = seen.first("content-type")
-    if not value:
-        return ABSENT
-    media = seen.content_type
+    return _meaning(value) if value else ABSENT
+
+
+@lru_cache(maxsize=256)
+def _meaning(value: str) -> str:
+    """A Content-Type, its parameters in order and its charset named, so that what means the same is equal."""
+    media = value.partition(";")[0].strip().lower()
     parameters = sorted(part.strip().lower() for part in value.split(";")[1:] if part.strip())
     parameters = [part for part in parameters if not part.startswith("charset")]
     if media.startswith("text/") or media.endswith(("json", "xml")):

@@ -29,4 +29,6 @@ def covered(comparison: Comparison, one: Stratum, volatile: frozenset[Key] = fro
         outcome = Outcome.MISMATCHED
     else:
         outcome = Outcome.INCONCLUSIVE if comparison.why else Outcome.IGNORED
+    if outcome is comparison.outcome and differences == comparison.differences:
+        return comparison
     return replace(comparison, differences=differences, outcome=outcome)

@@ -159,7 +159,8 @@ class Judge:
         )
         template = book.template(pair.target.partition(b"?")[0])
         key = stratum(pair.method, template, signed_in=self._is_signed_in(pair), control=control)
-        key = replace(key, content_type=self._redacting.name(key.content_type))
+        if (shown := self._redacting.name(key.content_type)) != key.content_type:
+            key = replace(key, content_type=shown)
         rules = ledger.rules(pair.route, template)
         comparison = self._compare(control, candidate, rules, problem=control_problem or candidate_problem)
         one = ledger.stratum(key, pair.route)
@@ -202,10 +203,10 @@ class Judge:
         self._case_bytes += case.bytes
         heapq.heappush(self._due, (due, token))
 
-    def due(self, now: float) -> list[Asks]:
-        """Whom to ask now: both sides of a mismatch, else the control alone."""
+    def due(self, now: float, most: int | None = None) -> list[Asks]:
+        """Whom to ask now, so many at most: both sides of a mismatch, else the control alone."""
         asks: list[Asks] = []
-        while self._due and self._due[0][0] <= now:
+        while self._due and self._due[0][0] <= now and (most is None or len(asks) < most):
             _, token = heapq.heappop(self._due)
             case = self._cases.get(token)
             if case is not None:
@@ -312,7 +313,8 @@ class Judge:
             self.facts["cut_off"] += 1
         if problem and found.outcome in (Outcome.MATCHED, Outcome.IGNORED):
             found = replace(found, outcome=Outcome.INCONCLUSIVE, why=problem)
-        return replace(found, differences=self._redacting.named(found.differences)) if found.differences else found
+        named = self._redacting.named(found.differences)
+        return found if named == found.differences else replace(found, differences=named)
 
     def _book(self, flag: str) -> FlagBook:
         found = self.flags.get(flag)

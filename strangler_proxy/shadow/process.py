@@ -35,7 +35,11 @@ from strangler_proxy.shadow.wire import Wire
 UNJUDGED_BYTES: Final = 8 * 1024 * 1024
 """Frames that were read and not yet judged; beyond, the proxy waits."""
 SLICE_S: Final = 0.02
-DUE_EVERY_S: Final = 0.1
+GATHER_S: Final = 0.05
+"""How long what comes is left to gather once all is judged: together it costs a fifth less than one by one."""
+DUE_EVERY_S: Final = 0.02
+SPREAD: Final = 100
+"""Of so many that wait one is asked at a time, more only where that many more wait."""
 RULES_S: Final = 5.0
 ORPHAN_S: Final = 5.0
 """How long it may take to ask, settle and publish at the end; pairs that come later are dropped, and counted."""
@@ -131,6 +135,16 @@ class JudgingProcess:
             if time.monotonic() > until:
                 await asyncio.sleep(self._rest_s())
                 until = time.monotonic() + SLICE_S
+            if not self._frames:
+                await self._gather()
+                until = time.monotonic() + SLICE_S
+
+    async def _gather(self) -> None:
+        """Read nothing for a moment; not at the end."""
+        if self._deadline == float("inf") and not self._ending.is_set():
+            self._wire.pause_reading()
+            await asyncio.sleep(GATHER_S)
+            self._wire.resume_reading()
 
     def _rest_s(self) -> float:
         """How long to rest after a slice, so that no more than a share of one processor is used; 0 at the end."""
@@ -211,12 +225,13 @@ class JudgingProcess:
     # Asking and publishing.
 
     async def _ask_due(self) -> None:
+        """Ask what is due, a little at a time: a caller's request may have to wait behind whatever is sent at once."""
         while True:
             await asyncio.sleep(DUE_EVERY_S)
-            self._send_asks(time.monotonic())
+            self._send_asks(time.monotonic(), 1 + self._judge.waiting // SPREAD)
 
-    def _send_asks(self, now: float) -> None:
-        for token, sides, pair in self._judge.due(now):
+    def _send_asks(self, now: float, most: int | None = None) -> None:
+        for token, sides, pair in self._judge.due(now, most):
             self._wire.send(frame(frames.ASK, token, tuple(side.value for side in sides), asked_of(pair)))
 
     async def _publish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from strangler_proxy.shadow.priority import TURN_NS
 from tests.integration.judge_rig import judging, until
 from tests.pairs import answer, pair
 
@@ -64,3 +66,29 @@ async def test_a_judge_gives_way_and_uses_no_more_than_its_share(tmp_path: Path)
         assert used <= MORE * DUTY * passed
         assert link.drops["comparer_full"] > 0
         await until(lambda: link.facts.get("pairs", 0) > 0)
+
+
+def test_the_turns_of_who_stepped_back_are_short_until_it_comes_forward() -> None:
+    if platform.machine() != "x86_64" or tuple(map(int, os.uname().release.split(".")[:2])) < (6, 12):
+        pytest.skip("looked at on Linux from 6.12 on, and where the number of the system call is known")
+    code = """
+import ctypes, os, struct
+from strangler_proxy.shadow.priority import come_forward, step_back
+
+def turn_ns():
+    said = ctypes.create_string_buffer(56)
+    assert ctypes.CDLL(None).syscall(315, 0, said, 56, 0) == 0  # sched_getattr
+    return struct.unpack_from("=IIQiIQ", said.raw)[5]
+
+before = turn_ns()
+step_back()
+print(turn_ns())
+come_forward(os.getpid())
+print(turn_ns() == before or "not permitted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True, start_new_session=True
+    )
+    turn, after = done.stdout.split("\n", 1)
+    assert int(turn) == TURN_NS
+    assert after.strip() == "True" or os.geteuid() != 0
