@@ -28,6 +28,7 @@ PATIENCE_S = 60.0
 """No cutover may take as long (its deadline is 30 s at most)."""
 
 _CLOSE_TIMEOUT_S = 60.0
+_FORGET_S = 3_600.0
 _LOCK_TIMEOUT_MS = 500
 _LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
@@ -183,7 +184,10 @@ async def recover(
 
 
 def _waited(seen: MutableMapping[str, float], known: Record) -> bool:
-    return time.monotonic() - seen.setdefault(known.plan.cutover_id, time.monotonic()) > PATIENCE_S
+    now = time.monotonic()
+    for cutover_id in [each for each, at in seen.items() if now - at > _FORGET_S]:
+        del seen[cutover_id]
+    return now - seen.setdefault(known.plan.cutover_id, now) > PATIENCE_S
 
 
 async def _reconcile(both: Both, flags: FlagBoard, *, by: str) -> None:

@@ -143,6 +143,14 @@ def as_role(url: str, role: str) -> str:
     return make_conninfo(url, user=role)
 
 
+def damage(world: World, *statements: str) -> None:
+    """Change the copy behind everybody's back, as the applier's own role may; each statement one row."""
+    with psycopg.connect(as_role(world.urls[Origin.EXTRACTED], SYNC)) as connection:
+        connection.execute("SET LOCAL strangler.applier = 'people'")
+        for each in statements:
+            assert connection.execute(each.encode()).rowcount == 1, each
+
+
 def build(
     make_database: Callable[[str], str], manifest: Manifest = MANIFEST, *, tables: Mapping[Origin, str] | None = None
 ) -> World:

@@ -8,7 +8,6 @@ import statistics
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -19,20 +18,12 @@ from strangler_proxy.store import Store
 from strangler_proxy.store.memory import memory_store
 from strangler_proxy.sync.ends import both_ends
 from strangler_proxy.sync.preflight import preflight
-from tests.integration.sync_clients import Clients, account, prepare
+from tests.integration.sync_clients import Clients, account
 from tests.integration.sync_rig import ask, cut_over, declared, proxy, ready, rig, running, start, worker_for
-from tests.integration.sync_world import World, build, until
+from tests.integration.sync_world import World, until
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 STEPS = ["preflight", "intent", "hold", "fence", "catch up", "check", "decide", "open", "release"]
-
-
-@pytest.fixture
-def world(make_database: Callable[[str], str]) -> Iterator[World]:
-    made = build(make_database)
-    prepare(made)
-    yield made
-    made.close()
 
 
 def grant(world: World, origin: Origin) -> tuple[str, int, bool]:

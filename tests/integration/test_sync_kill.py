@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -18,9 +18,9 @@ import pytest
 
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.store import Store, migrate, open_store
-from tests.integration.sync_clients import Clients, account, prepare
+from tests.integration.sync_clients import Clients, account
 from tests.integration.sync_rig import declared, ready, start
-from tests.integration.sync_world import World, build, until
+from tests.integration.sync_world import World, until
 from tests.servers import ROOT, free_port
 
 pytestmark = pytest.mark.long
@@ -28,14 +28,6 @@ pytestmark = pytest.mark.long
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 DELAYS_S = (0.0, 0.03, 0.08, 0.15, 0.3)
 """From the record to the kill: before the fence, in the catch-up, around the decision, after it."""
-
-
-@pytest.fixture
-def world(make_database: Callable[[str], str]) -> Iterator[World]:
-    made = build(make_database)
-    prepare(made)
-    yield made
-    made.close()
 
 
 class Process:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import psycopg
 import pytest
 from psycopg import sql
@@ -12,21 +10,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from strangler_proxy.control import sync as verbs
 from strangler_proxy.core.errors import GateRefused
 from strangler_proxy.core.stage import Origin, Stage
-from tests.integration.sync_clients import prepare
 from tests.integration.sync_rig import ask, ready, rig, start
-from tests.integration.sync_world import World, build, until
+from tests.integration.sync_world import World, until
 
 pytestmark = pytest.mark.long
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
-
-
-@pytest.fixture
-def world(make_database: Callable[[str], str]) -> Iterator[World]:
-    made = build(make_database)
-    prepare(made)
-    yield made
-    made.close()
 
 
 def admit(world: World, origin: Origin, *, yes: bool) -> None:

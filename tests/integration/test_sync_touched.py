@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import psycopg
 import pytest
 
 from strangler_proxy.core.stage import Origin
 from strangler_proxy.sync import touched, verify
-from tests.integration.sync_clients import prepare
+from strangler_proxy.sync.ends import both_ends
 from tests.integration.sync_rig import ask, ready, rig, start, status
-from tests.integration.sync_world import SYNC, World, as_role, build, until
+from tests.integration.sync_world import World, damage, until
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
 LEFT = "SELECT count(*) FROM strangler.touched"
@@ -20,21 +18,6 @@ CREATE FUNCTION otherwise() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN NEW.display_name := 'otherwise'; RETURN NEW; END $$;
 CREATE TRIGGER otherwise BEFORE INSERT OR UPDATE ON member FOR EACH ROW EXECUTE FUNCTION otherwise();
 """
-
-
-@pytest.fixture
-def world(make_database: Callable[[str], str]) -> Iterator[World]:
-    made = build(make_database)
-    prepare(made)
-    yield made
-    made.close()
-
-
-def tamper(world: World, statement: str) -> None:
-    """Change the copy behind everybody's back."""
-    with psycopg.connect(as_role(world.urls[E], SYNC)) as connection:
-        connection.execute("SET LOCAL strangler.applier = 'people'")
-        assert connection.execute(statement.encode()).rowcount == 1, statement
 
 
 async def test_more_keys_than_one_look_takes_are_forgotten_soon(world: World) -> None:
@@ -81,13 +64,28 @@ async def test_large_tables_are_checked_by_the_keys_that_nobody_has_looked_at_si
         await until(lambda: world.value(E, LEFT) == 1)  # the stream's first look is over, the next one far away
         await until(world.same)
         assert note is not None
-        tamper(world, f"UPDATE remark SET amount = 6 WHERE id = '{note[0]}'")
+        damage(world, f"UPDATE remark SET amount = 6 WHERE id = '{note[0]}'")
         await ready(store, "people")
         done = await ask(store, "cutover", "people", to="extracted", stage="extracted")
         assert done.status == "aborted"
         assert "table 'note': 1 of 1 touched rows differ" in done.detail
         assert "totals [('EUR', '5')] at the source, [('EUR', '6')] at the target" in done.detail
-        tamper(world, f"UPDATE remark SET amount = 5 WHERE id = '{note[0]}'")
+        damage(world, f"UPDATE remark SET amount = 5 WHERE id = '{note[0]}'")
         await ready(store, "people")
         done = await ask(store, "cutover", "people", to="extracted", stage="extracted")
         assert done.status == "done", done.detail
+
+
+async def test_a_key_that_differs_stays_noted_when_the_worker_dies_between_its_two_commits(world: World) -> None:
+    async with rig(world) as store:
+        await start(store, world)
+    damage(world, "UPDATE member SET display_name = 'damaged' WHERE member_id = 3")
+    async with both_ends(world.manifest, world.sync_urls(), "test") as both:
+        source, target = both.links[M], both.links[E]
+        await touched.touch(target, "people", {"person": {("3",), ("4",)}})
+        async with source.transaction() as not_committed:
+            async with target.transaction():
+                looked = await touched.compare_touched(both.layout, M, source, target)
+            raise psycopg.Rollback(not_committed)
+        assert looked.mismatched == 1
+        assert await touched.touched_keys(target, "people") == {"person": [("3",)]}

@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import psycopg
 import pytest
 
 from strangler_proxy.core.stage import Origin
-from tests.integration.sync_clients import prepare
 from tests.integration.sync_rig import ask, proxy, rig, start, status
-from tests.integration.sync_world import SYNC, World, as_role, build, until
+from tests.integration.sync_world import World, damage, until
 
 M, E = Origin.MONOLITH, Origin.EXTRACTED
-
-
-@pytest.fixture
-def world(make_database: Callable[[str], str]) -> Iterator[World]:
-    made = build(make_database)
-    prepare(made)
-    yield made
-    made.close()
-
-
-def damage(world: World, *statements: str) -> None:
-    """Change the copy behind everybody's back, as the applier's own role may."""
-    with psycopg.connect(as_role(world.urls[E], SYNC)) as connection:
-        connection.execute("SET LOCAL strangler.applier = 'people'")
-        for each in statements:
-            assert connection.execute(each.encode()).rowcount == 1, each
 
 
 async def test_a_verification_says_how_much_is_equal(world: World) -> None:
