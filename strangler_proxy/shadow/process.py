@@ -38,6 +38,8 @@ SLICE_S: Final = 0.02
 GATHER_S: Final = 0.05
 """How long what comes is left to gather once all is judged: together it costs a fifth less than one by one."""
 DUE_EVERY_S: Final = 0.02
+DUE_IDLE_S: Final = 0.1
+"""From look to look at what is to be asked: while something waits, and while nothing does."""
 SPREAD: Final = 100
 """Of so many that wait one is asked at a time, more only where that many more wait."""
 RULES_S: Final = 5.0
@@ -227,7 +229,7 @@ class JudgingProcess:
     async def _ask_due(self) -> None:
         """Ask what is due, a little at a time: a caller's request may have to wait behind whatever is sent at once."""
         while True:
-            await asyncio.sleep(DUE_EVERY_S)
+            await asyncio.sleep(DUE_EVERY_S if self._judge.waiting else DUE_IDLE_S)
             self._send_asks(time.monotonic(), 1 + self._judge.waiting // SPREAD)
 
     def _send_asks(self, now: float, most: int | None = None) -> None:

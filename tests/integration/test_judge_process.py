@@ -152,13 +152,16 @@ async def test_at_most_so_many_are_asked_at_once_and_the_rest_stay_unconfirmed(t
             nonlocal under_way, most
             under_way += 1
             most = max(most, under_way)
-            await asyncio.sleep(0.3)
+            await answering.wait()
             under_way -= 1
             return await super().ask(one, side)
 
+    answering = asyncio.Event()
     async with judging(path, asks_at_once=2, asks_waiting=3, asker=Slow(two_prices)) as (link, asker):
         for number in range(12):
             link.take(pair(answer({"price": 1}), answer({"price": 2}), target=b"/%c" % (97 + number)))
+        await until(lambda: link.facts.get("not_asked_again") == 7)
+        answering.set()
         await until(lambda: link.facts.get("mismatched") == 12)
         assert link.facts["not_asked_again"] == 7
     assert (most, len(asker.asked)) == (4, 10)
