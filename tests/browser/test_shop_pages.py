@@ -45,6 +45,7 @@ def move_to(stack: Stack, flag: str, stage: str) -> None:
         stack.flip(flag, stage)
 
 
+@pytest.mark.long
 async def test_a_session_outlives_both_cutovers(stack: Stack, page: Page) -> None:
     base = stack.proxy_url
     email = f"{uuid.uuid4().hex[:12]}@example.com"
