@@ -12,7 +12,7 @@ OPTIMISED := import ensurepip, sys, sysconfig; sys.exit(sys.version_info < (3, 1
 	or "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")))
 BENCH_PYTHON ?= $(shell for p in $(PYTHON) /usr/local/bin/python3 /usr/bin/python3; do \
 	if $$p -c '$(OPTIMISED)' >/dev/null 2>&1; then echo $$p; exit; fi; done; echo $(PYTHON))
-BENCH_VENV = $(if $(filter $(PYTHON),$(BENCH_PYTHON)),.venv,.venv-bench)
+BENCH_VENV = $(if $(filter $(PYTHON),$(BENCH_PYTHON)),.venv,.venv-optimised)
 BENCH_BIN = $(BENCH_VENV)/bin
 BENCH_READY = $(BENCH_VENV)/.ready
 
@@ -26,8 +26,8 @@ $(READY): requirements/dev.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
 	$(call environment,$(PYTHON),.venv)
 
-.venv-bench/.ready: requirements/dev.txt pyproject.toml
-	$(call environment,$(BENCH_PYTHON),.venv-bench)
+.venv-optimised/.ready: requirements/dev.txt pyproject.toml
+	$(call environment,$(BENCH_PYTHON),.venv-optimised)
 
 define environment
 	$(1) -m venv $(2)
