@@ -31,7 +31,7 @@ def step_back() -> bool:
     Call it in a process that leads its session. True where the idle class was to be had.
     """
     _group(os.getpid(), _LAST)
-    _take_turns(0, TURN_NS, _LAST)
+    _take_turns(0, TURN_NS)
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):
@@ -48,16 +48,20 @@ def come_forward(pid: int) -> None:
     _group(pid, 0)
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
-    _take_turns(pid, 0, 0)
+    _take_turns(pid, 0)
 
 
-def _take_turns(pid: int, nanoseconds: int, nice: int) -> None:
+def _take_turns(pid: int, nanoseconds: int) -> None:
     """How long a process is left its turn at least, 0 for what is usual; nothing where the system knows no such thing.
 
-    It stays when the class changes.
+    It stays when the class changes; the nice value is left as it is.
     """
     call = _SET_ATTRIBUTES.get(platform.machine())
     if call is None or platform.system() != "Linux":
+        return
+    try:
+        nice = os.getpriority(os.PRIO_PROCESS, pid)
+    except ProcessLookupError:
         return
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, nanoseconds, 0, 0, 0, 0)
     ctypes.CDLL(None).syscall(call, pid, ctypes.create_string_buffer(attributes, _ATTRIBUTES.size), 0)
